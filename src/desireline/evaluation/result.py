@@ -1,0 +1,113 @@
+"""The one honest table: rows with intervals, for a terminal, a notebook, a frame and a file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure and its interval (95 %, bootstrap over users)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model or baseline under one protocol.
+
+    seconds : to fit it, tuning included;  parameters : learnt numbers, 0 for a rule without any.
+    """
+
+    name: str
+    kind: str  # "model" or "baseline"
+    metrics: dict[str, Metric]
+    seconds: float
+    parameters: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+    validation: Metric | None = None  # of the primary metric, on the validation slice
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `fit`, `compare` and `evaluate` return."""
+
+    task: str
+    model: str
+    protocol: str  # with its version, as "temporal/1"
+    cut: str
+    seed: int
+    rows: list[Row]
+    seconds: float
+    peak_rss_mib: float
+    primary: str
+    chosen: str | None = None
+    why: str | None = None
+    training: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's object; keys without a value are left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @staticmethod
+    def from_json(raw: dict[str, Any]) -> Result:
+        """The inverse of `to_json`."""
+        rows = []
+        for row in raw["rows"]:
+            metrics = {name: Metric(**m) for name, m in row["metrics"].items()}
+            validation = Metric(**row["validation"]) if row.get("validation") else None
+            rows.append(Row(**{**row, "metrics": metrics, "validation": validation}))
+        return Result(**{**raw, "rows": rows})
+
+    def table(self) -> pl.DataFrame:
+        """One row a model: name, kind, each metric with `_low` and `_high`, seconds, parameters."""
+        return pl.DataFrame(
+            [
+                {"name": r.name, "kind": r.kind}
+                | {n + s: getattr(m, f) for n, m in r.metrics.items() for s, f in [("", "value"), ("_low", "low"), ("_high", "high")]}
+                | {"seconds": r.seconds, "parameters": r.parameters}
+                for r in self.rows
+            ],
+            infer_schema_length=None,
+        )
+
+    def columns(self) -> list[str]:
+        """The metrics that fit a screen: the primary first, then the plain ones at 10 and those without a rank."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row.metrics))
+        shown = [n for n in names if n != self.primary and ("@" not in n or n.endswith("@10") or "@10 " in n or "%" in n)]
+        return [self.primary, *shown][:9]
+
+    def __rich__(self) -> Table:
+        title = f"{self.task} · {self.protocol} · cut {self.cut}"
+        table = Table(title=title, caption=self.why, title_justify="left", caption_justify="left")
+        table.add_column("name", no_wrap=True)
+        for name in self.columns():
+            table.add_column(name, justify="right")
+        table.add_column("s", justify="right")
+        for row in self.rows:
+            cells = [_cell(row.metrics.get(name)) for name in self.columns()]
+            style = "bold green" if row.name == self.chosen else "" if row.kind == "model" else "dim"
+            table.add_row(row.name, *cells, f"{row.seconds:,.1f}", style=style)
+        return table
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(c)}</th>" for c in ["name", *self.columns(), "s"])
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in [row.name, *(_cell(row.metrics.get(n)) for n in self.columns()), f"{row.seconds:,.1f}"]) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><caption>{escape(self.task)} · {escape(self.protocol)}</caption><tr>{head}</tr>{body}</table><p>{escape(self.why or '')}</p>"
+
+
+def _cell(metric: Metric | None) -> str:
+    return "–" if metric is None else f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"
