@@ -7,6 +7,7 @@ that one YAML file (and `--set KEY=VALUE`) reaches all of them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,23 +30,27 @@ class TimeSpec(_Strict):
     """Where an event's moment stands and how it is written."""
 
     column: str | None = Field(None, description="the column; null: the source has no time, its rows' order counts")
-    format: str = Field("auto", description="iso, epoch_s, epoch_ms, epoch_us, position (order only) or a strptime pattern; auto: the column's own type")
+    format: str = Field(
+        "auto",
+        description="iso, epoch_s, epoch_ms, epoch_us, position (order only) or a strptime pattern; "
+        "auto: the column's own type",
+    )
     zone: str = Field("UTC", description="IANA zone of times that carry none")
 
 
 class Rule(_Strict):
     """One line of a derived event type: the first rule whose expression holds names the type."""
 
-    when: str
-    type: str
+    when: str = Field(description="an expression over the source's columns, as `quantity > 0`")
+    type: str = Field(description="the event type of the rows where it holds")
 
 
 class EventSpec(_Strict):
     """Where an event's type comes from: a column, rules over columns, or a constant."""
 
-    column: str | None = None
+    column: str | None = Field(None, description="the column that names the type")
     rules: list[Rule] = Field(default_factory=list)
-    constant: str | None = None
+    constant: str | None = Field(None, description="the one type of every row")
 
     @model_validator(mode="after")
     def _one_source(self) -> EventSpec:
@@ -57,29 +62,34 @@ class EventSpec(_Strict):
 class FieldSpec(_Strict):
     """A further column of an event, or of the item that it is about."""
 
-    column: str
-    kind: Kind
-    of: Literal["event", "item"] = "event"
+    column: str = Field(description="the source's column")
+    kind: Kind = Field(description="what its values are")
+    of: Literal["event", "item"] = Field("event", description="what it describes: this event, or the item for good")
 
 
 class EventType(_Strict):
     """A known event type and the roles that it plays."""
 
-    roles: list[Role] = Field(default_factory=list)
+    roles: list[Role] = Field(
+        default_factory=list,
+        description="target: what is predicted; positive, negative: liked, disliked; explicit: said, not inferred",
+    )
 
 
 class AliasSpec(_Strict):
     """The event type that merges two user ids: `column` holds the id that is merged into the row's user."""
 
-    event: str = "alias"
-    column: str
+    event: str = Field("alias", description="the event type that merges two user ids")
+    column: str = Field(description="the column of the id that is merged into the row's user")
 
 
 class CleanSettings(_Strict):
     """Rules of `events/clean.py`; each can be switched off by setting it to null or false."""
 
     duplicates: bool = Field(True, description="leave out exact repeats of user, time, event and item")
-    near_duplicate_s: float | None = Field(1.0, description="leave out the same user, event and item within so many seconds; null: keep")
+    near_duplicate_s: float | None = Field(
+        1.0, description="leave out the same user, event and item within so many seconds; null: keep"
+    )
     impossible_times: bool = Field(True, description="leave out times far outside the log's own span")
     extreme_values: bool = Field(True, description="clip values beyond the outer fence to it, and count them")
     bots: bool = Field(True, description="leave out users whose rate or regularity no person has")
@@ -93,7 +103,7 @@ class PrepareSettings(_Strict):
     min_item_count: int = Field(1, ge=1, description="items seen less often before the cut become unknown")
     max_categories: int = Field(10_000, ge=1, description="values kept per category field, by frequency")
     value_bins: int = Field(16, ge=2, description="quantile bins of a number, beside the zero bucket")
-    horizon: float = Field(0.1, gt=0, lt=0.5, description="share of the log's span that is held out when no cut is named")
+    horizon: float = Field(0.1, gt=0, lt=0.5, description="share of the log's span held out when no cut is named")
     workers: int = Field(0, ge=0, description="processes; 0: one a core")
 
 
@@ -101,58 +111,76 @@ class EncoderSettings(_Strict):
     """Size of the network."""
 
     d_model: int = Field(64, ge=4, description="width of a hidden state")
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, description="blocks of the network, one on the other")
+    heads: int = Field(2, ge=1, description="heads of each attention; they share d_model")
     length: int = Field(100, ge=2, description="events a window holds in training, and attention looks back on")
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden values left out in training")
 
 
 class TrainSettings(_Strict):
     """Settings of the training loop."""
 
-    loss: Literal["auto", "softmax", "sampled"] = Field("auto", description="item loss: full or sampled softmax; auto: by catalogue size")
+    loss: Literal["auto", "softmax", "sampled"] = Field(
+        "auto", description="item loss: full or sampled softmax; auto: by catalogue size"
+    )
     negatives: int = Field(1024, ge=1, description="shared negatives of the sampled softmax")
     next_items: int = Field(3, ge=1, description="a position's target: the next so many items, weights halving")
     temperature: float = Field(0.07, gt=0, description="of the cosine between hidden state and item")
     batch_targets: int = Field(1024, ge=16, description="targets in one optimiser step")
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(2e-3, gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to embeddings, biases and norms")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
     epochs: int = Field(20, ge=1, description="at most; early stopping ends sooner")
     patience: int = Field(3, ge=1, description="epochs without a better validation")
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights; 0: off")
     clip: float = Field(5.0, gt=0, description="largest gradient norm")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: int = Field(0, ge=0, description="0: every core")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network's products; auto: bfloat16 where the processor has it and it pays"
+    )
+    threads: int = Field(0, ge=0, description="processor threads; 0: every core")
 
 
 class EvaluateSettings(_Strict):
     """Settings of evaluation and choice."""
 
-    protocol: Literal["temporal", "leave-one-out"] = "temporal"
-    occasion: Literal["time", "day"] = Field("time", description="events of one user that are asked for together: equal times or one day")
-    seeds: int = Field(3, ge=1)
+    protocol: Literal["temporal", "leave-one-out"] = Field(
+        "temporal", description="one cut for all, or each user's last event"
+    )
+    occasion: Literal["time", "day"] = Field(
+        "time", description="events of one user that are asked for together: equal times or one day"
+    )
+    seeds: int = Field(3, ge=1, description="training runs of each model in a comparison")
     bootstrap: int = Field(500, ge=50, description="resamples of users behind an interval")
-    k: list[int] = Field(default_factory=lambda: [5, 10, 20])
-    diversity: float = Field(0.0, ge=0, le=1, description="share of a list's score given to being unlike the items above")
+    k: list[int] = Field(default_factory=lambda: [5, 10, 20], description="list lengths of HR, NDCG and MRR")
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="share of a list's score given to being unlike the items above"
+    )
 
 
 class Schema(_Strict):
     """One deployment's whole configuration; see the fields' comments in a written `desireline.yaml`."""
 
-    version: Literal[1] = 1
-    preset: Literal["retail", "finance", "health", "education"] = "retail"
+    version: Literal[1] = Field(1, description="of this file's form")
+    preset: Literal["retail", "finance", "health", "education"] = Field(
+        "retail", description="the domain whose defaults `init` started from"
+    )
     user: str | None = Field(None, description="the user's column; null: every row is a user of its own")
     time: TimeSpec = Field(default_factory=TimeSpec)
     event: EventSpec
-    item: str | None = None
+    item: str | None = Field(None, description="the column of the item that an event is about")
     value: str | None = Field(None, description="a column, or an arithmetic expression over columns")
     event_id: str | None = Field(None, description="the column that identifies an event; null: its content does")
     fields: dict[str, FieldSpec] = Field(default_factory=dict)
     types: dict[str, EventType] = Field(description="known event types, in the order that they take at equal times")
-    unknown_types: Literal["quarantine", "keep"] = "quarantine"
-    positive: str | None = Field(None, description='an expression over an event, as `rating >= 4`; null: the types with the role "positive"')
-    tie_break: str = Field("event", description="order at equal times: `event` (the types' order), `row` (the source's), or a numeric column")
+    unknown_types: Literal["quarantine", "keep"] = Field(
+        "quarantine", description="what becomes of rows whose type is not named in `types`"
+    )
+    positive: str | None = Field(
+        None, description='an expression over an event, as `rating >= 4`; null: the types with the role "positive"'
+    )
+    tie_break: str = Field(
+        "event", description="order at equal times: `event` (the types'), `row` (the source's), or a numeric column"
+    )
     alias: AliasSpec | None = None
     clean: CleanSettings = Field(default_factory=CleanSettings)
     prepare: PrepareSettings = Field(default_factory=PrepareSettings)
@@ -207,7 +235,10 @@ def parse(raw: object, where: str) -> Schema:
     try:
         return Schema.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, f['loc'])) or 'top level'}: {f['msg'].removeprefix('Value error, ')}" for f in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, f['loc'])) or 'top level'}: {f['msg'].removeprefix('Value error, ')}"
+            for f in error.errors()
+        )
         raise SchemaError(f"{where}: {faults}.") from error
 
 
@@ -219,8 +250,8 @@ def save(schema: Schema, path: Path) -> None:
 def with_settings(schema: Schema, settings: dict[str, str]) -> Schema:
     """A copy of the schema with `--set` pairs applied.
 
-    A key is a setting's name (`lr`) or its dotted path (`train.lr`). Values are read as YAML. Raises SettingError for an
-    unknown or ambiguous key, or a value that the setting does not take.
+    A key is a setting's name (`lr`) or its dotted path (`train.lr`). Values are read as YAML. Raises SettingError for
+    an unknown or ambiguous key, or a value that the setting does not take.
     """
     from desireline.core.errors import SettingError
 
@@ -229,17 +260,17 @@ def with_settings(schema: Schema, settings: dict[str, str]) -> Schema:
     for key, text in settings.items():
         found = [p for p in paths if ".".join(p) == key] or [p for p in paths if p[-1] == key]
         if len(found) != 1:
-            why = f"names {' and '.join('.'.join(p) for p in found)}; write the dotted path" if found else "is no setting of desireline.yaml"
+            why = "is no setting of desireline.yaml"
+            if found:
+                why = f"names {' and '.join('.'.join(p) for p in found)}; write the dotted path"
             raise SettingError(f"--set {key}={text}: {key!r} {why}.")
         place = raw
         for part in found[0][:-1]:
             place = place[part]
         place[found[0][-1]] = yaml.safe_load(text)
         if isinstance(place[found[0][-1]], str):  # YAML 1.1 reads 2e-3 as text
-            try:
+            with suppress(ValueError):
                 place[found[0][-1]] = float(text)
-            except ValueError:
-                pass
     try:
         return parse(raw, "--set " + " ".join(f"{k}={v}" for k, v in settings.items()))
     except SchemaError as error:
