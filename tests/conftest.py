@@ -1,4 +1,4 @@
-"""What every test may use: the real data beside the repository, programs that may be missing, and how much hypothesis tries.
+"""What every test may use: the real data beside the repository, servers' programs, and how much hypothesis tries.
 
 HYPOTHESIS_PROFILE=thorough tries fifty times as many examples; DESIRELINE_DATA names the folder of the real data sets;
 `--slow` also runs what takes more than ten seconds.
@@ -57,7 +57,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
-    """`program("postgres")` is the path of a server's program; the test is skipped by name where it is not installed."""
+    """`program("postgres")` is the path of a server's program; the test is skipped by name where there is none."""
 
     def find(name: str) -> Path:
         debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))  # Debian keeps these off the PATH

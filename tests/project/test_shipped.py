@@ -1,4 +1,4 @@
-"""What a user gets by `pip install`: the demo's data, the licence, the types; and nothing of the machine that built it."""
+"""What a user gets by `pip install`: the demo's data, the licence, the types; nothing of the machine that built it."""
 
 from __future__ import annotations
 

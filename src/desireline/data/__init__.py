@@ -39,6 +39,7 @@ def online_retail_ii() -> Path:
     path = Path(str(files(__name__) / "online_retail_ii.parquet"))
     if not path.is_file():
         raise SourceError(
-            f"{path} is missing from the installed package: install desireline again (`pip install --force-reinstall desireline`)."
+            f"{path} is missing from the installed package: "
+            "install it again with `pip install --force-reinstall desireline`."
         )
     return path
