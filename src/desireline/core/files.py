@@ -57,7 +57,9 @@ def read_json(path: Path) -> Any:
 def storage_error(error: OSError, path: Path) -> StoreError:
     """The StoreError that says in words what the operating system refused."""
     if error.errno == errno.ENOSPC:
-        return StoreError(f"No space is left on the disk that holds {path}. Free some and run the command again; nothing already stored is lost.")
+        return StoreError(
+            f"No space is left on the disk that holds {path}. Free some and run the command again; nothing already stored is lost."
+        )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return StoreError(f"{path} may not be written: {error.strerror}. Check the folder's permissions.")
     return StoreError(f"{path} cannot be written: {error}.")
@@ -101,7 +103,9 @@ def write_lock(folder: Path, what: str) -> Iterator[None]:
         except BlockingIOError as error:
             handle.seek(0)
             holder = handle.read().strip() or "another process"
-            raise BusyError(f"{folder} is being written by {holder}. Wait for it to end, then run this again.") from error
+            raise BusyError(
+                f"{folder} is being written by {holder}. Wait for it to end, then run this again."
+            ) from error
         handle.seek(0)
         handle.truncate()
         handle.write(f"`{what}` (process {os.getpid()})")

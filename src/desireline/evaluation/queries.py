@@ -46,3 +46,8 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def part(self, lo: int, hi: int) -> Targets:
+        """The targets of questions [lo, hi)."""
+        offsets = self.offsets[lo : hi + 1]
+        return Targets(offsets - offsets[0], self.item[offsets[0] : offsets[-1]])

@@ -35,6 +35,8 @@ class Row:
     seeds: list[int] = field(default_factory=list)
     validation: Metric | None = None  # of the primary metric, on the validation slice
     notes: list[str] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)  # a seed each: losses and validations an epoch
+    plots: dict[str, Any] = field(default_factory=dict)  # points of reliability and PIT plots
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ class Result:
         return pl.DataFrame(
             [
                 {"name": r.name, "kind": r.kind}
-                | {n + s: getattr(m, f) for n, m in r.metrics.items() for s, f in [("", "value"), ("_low", "low"), ("_high", "high")]}
+                | {
+                    n + s: getattr(m, f)
+                    for n, m in r.metrics.items()
+                    for s, f in [("", "value"), ("_low", "low"), ("_high", "high")]
+                }
                 | {"seconds": r.seconds, "parameters": r.parameters}
                 for r in self.rows
             ],
@@ -84,7 +90,9 @@ class Result:
     def columns(self) -> list[str]:
         """The metrics that fit a screen: the primary first, then the plain ones at 10 and those without a rank."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.metrics))
-        shown = [n for n in names if n != self.primary and ("@" not in n or n.endswith("@10") or "@10 " in n or "%" in n)]
+        shown = [
+            n for n in names if n != self.primary and ("@" not in n or n.endswith("@10") or "@10 " in n or "%" in n)
+        ]
         return [self.primary, *shown][:9]
 
     def __rich__(self) -> Table:
@@ -103,7 +111,12 @@ class Result:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(c)}</th>" for c in ["name", *self.columns(), "s"])
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in [row.name, *(_cell(row.metrics.get(n)) for n in self.columns()), f"{row.seconds:,.1f}"]) + "</tr>"
+            "<tr>"
+            + "".join(
+                f"<td>{escape(c)}</td>"
+                for c in [row.name, *(_cell(row.metrics.get(n)) for n in self.columns()), f"{row.seconds:,.1f}"]
+            )
+            + "</tr>"
             for row in self.rows
         )
         return f"<table><caption>{escape(self.task)} · {escape(self.protocol)}</caption><tr>{head}</tr>{body}</table><p>{escape(self.why or '')}</p>"

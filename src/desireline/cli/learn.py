@@ -1,0 +1,104 @@
+"""The models' commands: fit, compare, evaluate, models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from desireline.cli.app import AsJson, Cut, Folder, Protocol, Seed, Set, app, settings, show, stdout
+
+TaskName = Annotated[str, typer.Option("--task", help="next_event or recommend.")]
+
+
+@app.command()
+def fit(
+    folder: Folder,
+    task: TaskName,
+    encoder: Annotated[str, typer.Option(help="gru or transformer.")] = "gru",
+    epochs: Annotated[
+        int | None, typer.Option(help="Train exactly so many; default: until validation no longer gains.")
+    ] = None,
+    protocol: Protocol = None,
+    cut: Cut = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one encoder for a task and test it."""
+    from desireline.workspace import open_workspace
+
+    model = (
+        open_workspace(folder)
+        .with_settings(settings(set_))
+        .fit(task, encoder, cut=cut, protocol=protocol, seed=seed, epochs=epochs)
+    )
+    show(model.result, as_json)
+
+
+@app.command()
+def compare(
+    folder: Folder,
+    task: TaskName,
+    encoders: Annotated[str | None, typer.Option(help="Names, with commas between them; default: all.")] = None,
+    protocol: Protocol = None,
+    cut: Cut = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train all, baselines included, and choose the best by the one-standard-error rule."""
+    from desireline.encoders import ENCODERS
+    from desireline.workspace import open_workspace
+
+    names = [name.strip() for name in encoders.split(",") if name.strip()] if encoders is not None else list(ENCODERS)
+    model = (
+        open_workspace(folder).with_settings(settings(set_)).compare(task, names, cut=cut, protocol=protocol, seed=seed)
+    )
+    show(model.result, as_json)
+
+
+@app.command()
+def evaluate(
+    folder: Folder,
+    model: Annotated[str | None, typer.Option(help="A name that `desireline models` lists.")] = None,
+    protocol: Protocol = None,
+    show_split: Annotated[
+        str | None,
+        typer.Option(
+            "--show-split", metavar="USER", help="Print what each split sees, learns from and asks of one user."
+        ),
+    ] = None,
+    cut: Cut = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a saved model the test questions, or show one user's split."""
+    from desireline.workspace import open_workspace
+
+    workspace = open_workspace(folder).with_settings(settings(set_))
+    if show_split is not None:
+        show(workspace.show_split(show_split, protocol, cut), as_json)
+        return
+    if model is None:
+        raise typer.BadParameter("name a model (--model NAME) or a user (--show-split USER)")
+    show(workspace.evaluate(model, protocol, seed), as_json)
+
+
+@app.command()
+def models(folder: Folder, as_json: AsJson = False) -> None:
+    """The models of a workspace; those that answer are marked."""
+    from desireline.workspace import open_workspace
+
+    found = open_workspace(folder).models()
+    if as_json:
+        show({"models": found}, True)
+        return
+    table = Table("", "model", "task", "row", "cut", "seed", "protocol", box=None)
+    for m in found:
+        table.add_row(
+            "→" if m["answers"] else "", m["id"], m["task"], m["name"], m["cut"], str(m["seed"]), m["protocol"]
+        )
+    stdout.print(table if found else "No model yet: run `desireline compare`.")

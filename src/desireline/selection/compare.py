@@ -1,0 +1,261 @@
+"""`fit` and `compare`: every row under one protocol, the choice on validation, the confirmation on the test.
+
+The one-standard-error rule (Breiman et al. 1984, section 3.4.3): of all rows whose validation figure is within one
+standard error of the best one, the simplest is taken. The error is that of the paired difference to the best over users,
+so that users whom every model finds hard do not blur the choice. Simpler means: no network before a network, then fewer
+learnt numbers.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from desireline.core.errors import DataError, SettingError
+from desireline.core.progress import progress, say
+from desireline.encoders import ENCODERS
+from desireline.evaluation.intervals import paired_difference, user_interval
+from desireline.evaluation.lists import list_statistics
+from desireline.evaluation.result import Metric, Result, Row
+from desireline.schema.model import Schema
+from desireline.selection.fit import Run, curves, run_baseline, run_network
+from desireline.selection.fitted import Fitted, save
+from desireline.sequences.prepared import iso
+from desireline.tasks import TASKS, Task
+from desireline.tasks.stages import Stage, stages
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A result and the model that stands behind its `model`."""
+
+    result: Result
+    fitted: Fitted
+
+
+def fit(
+    folder: Path,
+    schema: Schema,
+    task_name: str,
+    encoder: str,
+    at: datetime,
+    protocol: str,
+    seed: int,
+    epochs: int | None,
+) -> Compared:
+    """Train one encoder with one seed, beside the cheapest baselines of its task."""
+    begun = time.perf_counter()
+    task = task_named(task_name)
+    check_encoders([encoder])
+    both = _asked_stages(folder, schema, task, protocol, at)
+    rows = []
+    for name in ("popularity", "markov"):
+        rows.append(
+            _row(
+                task,
+                run_baseline(task, name, task.baselines(both[0].prepared, schema)[name][:1], schema, both),
+                both[1],
+                schema,
+                seed,
+            )
+        )
+    run = run_network(task, encoder, schema, both, [seed], epochs=epochs, folder=folder)
+    rows.append(_row(task, run, both[1], schema, seed))
+    save(run.fitted, folder / "models")
+    summary = run.trained[0].summary()
+    result = _result(task, both[1], run.fitted.id, rows, seed, begun)
+    return Compared(Result(**{**result.__dict__, "training": summary}), run.fitted)
+
+
+def compare(
+    folder: Path, schema: Schema, task_name: str, encoders: Sequence[str], at: datetime, protocol: str, seed: int
+) -> Compared:
+    """Train all, baselines included, with equal budgets; choose on validation, confirm on the test."""
+    begun = time.perf_counter()
+    task = task_named(task_name)
+    check_encoders(encoders)
+    both = _asked_stages(folder, schema, task, protocol, at)
+    seeds = [seed + k for k in range(schema.evaluate.seeds)]
+    grids = task.baselines(both[0].prepared, schema)
+    runs: list[Run] = []
+    with progress(f"{task.name}: rows", len(grids) + 1 + len(encoders), "rows") as advance:
+        for name, grid in grids.items():
+            runs.append(run_baseline(task, name, grid, schema, both))
+            advance(1, name)
+        for encoder in encoders:
+            runs.append(run_network(task, encoder, schema, both, seeds, folder=folder))
+            advance(1, encoder)
+        runs.append(run_network(task, encoders[0], schema, both, seeds[:1], frozen=True, folder=folder))
+        advance(1, "random-encoder")
+    chosen, why = choose(task, runs, both, schema, seed)
+    rows = [_row(task, run, both[1], schema, seed) for run in runs]
+    for run in runs:
+        if run.kind == "model" or run.name == chosen.name:
+            save(run.fitted, folder / "models")
+    result = _result(task, both[1], chosen.fitted.id, rows, seed, begun)
+    return Compared(
+        Result(**{**result.__dict__, "chosen": chosen.name, "why": why, "notes": _warnings(task, runs)}), chosen.fitted
+    )
+
+
+def evaluate(folder: Path, schema: Schema, fitted: Fitted, protocol: str, seed: int) -> Result:
+    """Ask a saved model the test questions of a protocol."""
+    begun = time.perf_counter()
+    test = stages(folder, schema, protocol, fitted.prepared.cut)[1]
+    if test.prepared.folder != fitted.prepared.folder:
+        raise DataError(
+            f"Model {fitted.id} was fitted on {fitted.prepared.folder.name}, but protocol {protocol} asks {test.prepared.folder.name}: the log or the schema has changed since. Fit it again."
+        )
+    questions = fitted.task.questions(test, schema)
+    measured = fitted.task.measure(fitted.predictions(questions), questions, schema, test.masks_seen)
+    metrics = fitted.task.metrics(measured, schema.evaluate.bootstrap, seed)
+    row = Row(
+        fitted.name, str(fitted.info["kind"]), metrics, round(time.perf_counter() - begun, 3), _parameters(fitted)
+    )
+    return _result(fitted.task, test, fitted.id, [row], seed, begun)
+
+
+def task_named(name: str) -> Task:
+    """The task of a name. Raises SettingError for an unknown one."""
+    if name not in TASKS:
+        raise SettingError(f"There is no task {name!r}; this version has {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+def check_encoders(names: Sequence[str]) -> None:
+    """Raise SettingError for a name that is no encoder."""
+    wrong = [name for name in names if name not in ENCODERS]
+    if wrong or not names:
+        raise SettingError(
+            f"There is no encoder {', '.join(map(repr, wrong)) or 'named'}; this version has {', '.join(ENCODERS)}."
+        )
+
+
+def choose(task: Task, runs: list[Run], both: tuple[Stage, Stage], schema: Schema, seed: int) -> tuple[Run, str]:
+    """The run to use, and why, in words."""
+    primary = task.primary(both[0].prepared)
+    sign = -1.0 if task.is_loss(primary) else 1.0
+    measured = {
+        run.name: run.validation for run in runs if run.validation is not None and primary in run.validation.values
+    }
+    value = {name: user_interval(m.values[primary], m.user, 50, seed).value * sign for name, m in measured.items()}
+    value = {name: v for name, v in value.items() if np.isfinite(v)}
+    if not value:
+        raise DataError(
+            "The validation slice asks nothing, so no model can be chosen: name an earlier --cut, or a longer horizon (--set horizon=0.2)."
+        )
+    candidates = [run for run in runs if run.name in value and not run.fitted.info.get("frozen")]
+    best = max(candidates, key=lambda run: value[run.name])
+    within = []
+    for run in candidates:
+        other, first = measured[run.name], measured[best.name]
+        difference = paired_difference(
+            first.values[primary], other.values[primary], first.user, schema.evaluate.bootstrap, seed
+        )
+        error = (difference.high - difference.low) / (2 * 1.96)
+        if run is best or difference.value * sign <= error:
+            within.append(run)
+    chosen = min(within, key=lambda run: (run.kind == "model", run.parameters, -value[run.name]))
+    if chosen is best and len(within) == 1:
+        reason = "no other row comes within one standard error of it"
+    elif chosen is best:
+        reason = f"it is also the simplest of those within one standard error ({', '.join(r.name for r in within)})"
+    else:
+        reason = f"{best.name} is best there ({abs(value[best.name]):.4f}), but not by more than one standard error, and {chosen.name} is simpler"
+    on_test = user_interval(chosen.test.values[primary], chosen.test.user, schema.evaluate.bootstrap, seed)
+    why = (
+        f"{chosen.name}: {primary} {abs(value[chosen.name]):.4f} on validation; {reason}. "
+        f"Confirmed once on the test: {on_test.value:.4f} [{on_test.low:.4f}, {on_test.high:.4f}]."
+    )
+    if chosen.kind == "baseline":
+        why += " A simple method wins here: no network is needed for this log."
+    return chosen, why
+
+
+def _asked_stages(folder: Path, schema: Schema, task: Task, protocol: str, at: datetime) -> tuple[Stage, Stage]:
+    if protocol not in ("temporal", "leave-one-out"):
+        raise SettingError(f"There is no protocol {protocol!r}; this version has temporal, leave-one-out.")
+    both = stages(folder, schema, protocol, at)
+    if len(task.questions(both[1], schema)) == 0:
+        raise DataError(
+            f"After the cut {iso(both[1].prepared.cut)} no user with a history has an event to ask for: name an earlier --cut, or another target type in desireline.yaml."
+        )
+    return both
+
+
+def _row(task: Task, run: Run, test: Stage, schema: Schema, seed: int) -> Row:
+    metrics = task.metrics(run.test, schema.evaluate.bootstrap, seed)
+    primary = task.primary(test.prepared)
+    validation = None
+    if run.validation is not None:
+        validation = user_interval(run.validation.values[primary], run.validation.user, schema.evaluate.bootstrap, seed)
+    if run.test.lists is not None and len(run.test.lists):
+        metrics |= {name: Metric(v, v, v) for name, v in _lists(run, test).items()}
+    settings = run.constants or {"encoder": run.fitted.info.get("encoder"), "train": run.fitted.info.get("train")}
+    return Row(
+        run.name,
+        run.kind,
+        metrics,
+        round(run.seconds, 3),
+        run.parameters,
+        settings,
+        run.seeds,
+        validation,
+        [],
+        curves(run),
+        task.plots(run.test),
+    )
+
+
+def _lists(run: Run, test: Stage) -> dict[str, float]:
+    counts = np.bincount(np.asarray(test.train["item"]), minlength=len(test.prepared.vocabularies["item"]))
+    assert run.test.lists is not None
+    return list_statistics(run.test.lists, counts)
+
+
+def _warnings(task: Task, runs: list[Run]) -> list[str]:
+    found = []
+    for run in runs:
+        lists = run.test.lists
+        if run.kind == "model" and lists is not None and len(lists) > 10:
+            same = len(lists) - len(np.unique(lists, axis=0))
+            if same > 0.5 * len(lists):
+                found.append(
+                    f"{run.name} shows the same list to many: {same:,} of {len(lists):,} lists repeat another one."
+                )
+                say(found[-1])
+    return found
+
+
+def _result(task: Task, test: Stage, model: str, rows: list[Row], seed: int, begun: float) -> Result:
+    return Result(
+        task.name,
+        model,
+        test.protocol,
+        iso(test.prepared.cut),
+        seed,
+        rows,
+        round(time.perf_counter() - begun, 3),
+        peak_rss_mib(),
+        task.primary(test.prepared),
+    )
+
+
+def _parameters(fitted: Fitted) -> int:
+    from desireline.training.network import Network
+
+    predictor = fitted.predictor
+    return predictor.parameters_count if isinstance(predictor, Network) else predictor.parameters
+
+
+def peak_rss_mib() -> float:
+    """The most memory this process has held, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1024 / (1024 if sys.platform == "darwin" else 1), 1)

@@ -1,0 +1,150 @@
+"""Answers for users of the log, for strangers with a history, and for everybody at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.core.errors import DataError, UnknownUserError
+from desireline.core.progress import progress
+from desireline.events.cut import cut
+from desireline.events.frame import BUCKETS
+from desireline.events.store import EventStore
+from desireline.selection.fitted import Fitted
+from desireline.sequences.encode import encode_events
+from desireline.sequences.prepared import iso, to_us
+from desireline.tasks.answers import (
+    NextEventAnswer,
+    Recommendation,
+    Wishes,
+    asked_now,
+    barred,
+    item_lists,
+    next_event_answer,
+    recommendation,
+)
+from desireline.tasks.questions import Questions, item_histories
+from desireline.training.network import Network
+
+Answer = Recommendation | NextEventAnswer
+
+
+def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wishes: Wishes) -> Answer:
+    """The answer for one user from an event frame of that user.
+
+    Raises UnknownUserError when no event lies before `as_of`.
+    """
+    history = cut(events, as_of)[0]
+    if fitted.prepared.schema.alias:
+        history = history.filter(pl.col("event") != fitted.prepared.schema.alias.event)
+    sequences = encode_events(history, fitted.prepared)
+    questions = asked_now(sequences, to_us(as_of))
+    if len(questions) == 0:
+        raise UnknownUserError(
+            f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer from. Give one with --history FILE."
+        )
+    for lo, _, predicted in fitted.predictions(questions):
+        if fitted.task.name == "next_event":
+            return next_event_answer(user, to_us(as_of), predicted, lo, wishes.k, fitted.prepared, _timed(fitted))
+        ids, scores = item_lists(
+            predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
+        )
+        return recommendation(user, questions, 0, ids[0], scores[0], fitted.prepared)
+    raise AssertionError("a question was asked and not answered")
+
+
+def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[pl.DataFrame]:
+    """The answers for every user with an event before `as_of`, a frame for each range of buckets; bounded memory."""
+    store = EventStore(folder, fitted.prepared.schema)
+    width = max(1, min(BUCKETS, int(BUCKETS * 200_000 / max(1, store.count()))))
+    with progress(f"{fitted.task.name}: answering", store.count()) as advance:
+        for bucket in range(0, BUCKETS, width):
+            events = store.read_bucket(bucket, min(bucket + width, BUCKETS), before=as_of)
+            read = events.height
+            events = cut(events, as_of)[0]
+            if fitted.prepared.schema.alias:
+                events = events.filter(pl.col("event") != fitted.prepared.schema.alias.event)
+            if events.height:
+                questions = asked_now(encode_events(events, fitted.prepared), to_us(as_of))
+                if len(questions):
+                    yield from _frames(fitted, questions, wishes)
+            advance(read)
+
+
+def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl.DataFrame]:
+    users = questions.timeline.users.gather(questions.user)
+    out, vectors, items = (
+        barred(wishes, fitted.prepared),
+        item_vectors(fitted, wishes),
+        fitted.prepared.vocabularies["item"].values,
+    )
+    for lo, hi, predicted in fitted.predictions(questions):
+        if fitted.task.name == "next_event":
+            yield _next_events(fitted, predicted, users[lo:hi], wishes)
+            continue
+        ids, scores = item_lists(predicted, item_histories(questions, lo, hi), wishes, out, vectors)
+        there = ids > 0
+        rank = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
+        yield pl.DataFrame(
+            {
+                "user": users[lo:hi].gather(np.repeat(np.arange(hi - lo), there.sum(axis=1))),
+                "rank": rank[there],
+                "item": items.gather(ids[there] - 2),
+                "score": scores[there].astype(np.float64),
+            }
+        )
+
+
+def _next_events(fitted: Fitted, predicted: Any, users: pl.Series, wishes: Wishes) -> pl.DataFrame:
+    as_rows = [
+        next_event_answer(str(user), 0, predicted, row, wishes.k, fitted.prepared, _timed(fitted))
+        for row, user in enumerate(users)
+    ]
+    return pl.DataFrame(
+        {
+            "user": users,
+            "events": [[{"event": e.event, "probability": e.probability} for e in a.events] for a in as_rows],
+            "items": [[{"item": i.item, "score": i.score} for i in a.items] for a in as_rows],
+            "median_s": [a.time_to_next.median_s for a in as_rows],
+            "p10_s": [a.time_to_next.p10_s for a in as_rows],
+            "p90_s": [a.time_to_next.p90_s for a in as_rows],
+        },
+        schema_overrides={
+            "events": pl.List(pl.Struct({"event": pl.String, "probability": pl.Float64})),
+            "items": pl.List(pl.Struct({"item": pl.String, "score": pl.Float64})),
+            "median_s": pl.Float64,
+            "p10_s": pl.Float64,
+            "p90_s": pl.Float64,
+        },
+    )
+
+
+def item_vectors(fitted: Fitted, wishes: Wishes) -> NDArray[np.float32] | None:
+    """Item vectors for diversity: a network's own table, else how users' histories overlap, as a truncated SVD."""
+    if wishes.diversity == 0:
+        return None
+    if isinstance(fitted.predictor, Network):
+        return np.asarray(fitted.predictor.embedding.item_vectors().detach().numpy(), np.float32)
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import svds
+
+    before = fitted.prepared.before
+    item, rows = np.asarray(before["item"]), before.rows()
+    shape = (len(fitted.prepared.vocabularies["item"]), len(before))
+    had = csr_array((np.ones(int((item > 1).sum()), np.float32), (item[item > 1], rows[item > 1])), shape=shape)
+    rank = min(64, min(shape) - 1)
+    if rank < 1:
+        raise DataError("A log of one user or one item has no similarities: set diversity to 0.")
+    left, strength, _ = svds(had, k=rank, random_state=0)
+    return np.asarray(left * strength, np.float32)
+
+
+def _timed(fitted: Fitted) -> bool:
+    time = fitted.prepared.schema.time
+    return time.column is not None and time.format != "position"

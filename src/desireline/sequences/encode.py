@@ -1,0 +1,35 @@
+"""Events under the ids of a prepared log: how any history is read by a model, from the log, a file or a live request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.events.clean import Limits, clean
+from desireline.events.sessions import with_sessions
+from desireline.schema.model import Schema
+from desireline.sequences.prepare import category_fields, local_columns, number_fields
+from desireline.sequences.prepared import Prepared
+from desireline.sequences.ragged import Sequences
+
+
+def encode_events(events: pl.DataFrame, prepared: Prepared) -> Sequences:
+    """An event frame of whole users, in the order of `events.frame.ORDER`, as sequences under the log's ids.
+
+    Cleaned by the same rules and limits as the prepared log; what is unknown gets id 1.
+    """
+    schema: Schema = prepared.schema
+    cleaned = clean(events, schema.clean, Limits.from_json(prepared.counts["limits"])).events
+    rows = with_sessions(cleaned, schema.prepare.session_gap_s)
+    codes: dict[str, NDArray[np.int32]] = {"item": prepared.vocabularies["item"].encode(rows["item"])}
+    for name in category_fields(schema, "event"):
+        codes[name] = prepared.vocabularies[f"field_{name}"].encode(rows[name])
+    sequences = local_columns(rows, codes, schema)
+    columns: dict[str, NDArray[Any]] = dict(sequences.columns)
+    columns["value_bin"] = prepared.bins["value_bin"].encode(columns["value"])
+    for name in number_fields(schema):
+        columns[f"bin_{name}"] = prepared.bins[f"bin_{name}"].encode(columns[f"number_{name}"])
+    return Sequences(sequences.users, sequences.offsets, columns)

@@ -1,0 +1,214 @@
+"""Answers: what a person or a program is told. `predict` and, later, the live service call the same functions.
+
+An answer is computed from a history under a model's ids (`Questions`: the history's last event and the moment of the
+question) and the model's prediction for it; nothing else goes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from desireline.evaluation.queries import Histories
+from desireline.evaluation.ranking import top_k
+from desireline.evaluation.waiting import LEVELS
+from desireline.sequences.prepared import Prepared, iso
+from desireline.sequences.ragged import Sequences
+from desireline.sequences.vocabulary import FIRST
+from desireline.tasks.next_event import EventPrediction
+from desireline.tasks.questions import Questions, item_histories
+
+DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a list of items must keep to.
+
+    k : its length;  only_new : nothing that the user already had;  deny : items never shown;  stock : show these only
+    diversity : 0 to 1, the share of an item's standing that is given to being unlike the items above it
+    """
+
+    k: int = 10
+    only_new: bool = False
+    deny: Collection[str] = ()
+    stock: Collection[str] | None = None
+    diversity: float = 0.0
+
+
+def asked_now(sequences: Sequences, as_of_us: int) -> Questions:
+    """One question a user with an event before `as_of`: what comes after all of them?"""
+    time = np.asarray(sequences["time"])
+    seen = np.concatenate([[0], np.cumsum(time < as_of_us)])[sequences.offsets]
+    counts = np.diff(seen)
+    user = np.flatnonzero(counts > 0)
+    place = sequences.offsets[user] + counts[user] - 1
+    return Questions(sequences, user.astype(np.int64), place, np.full(len(user), as_of_us, np.int64))
+
+
+def barred(wishes: Wishes, prepared: Prepared) -> NDArray[np.bool_]:
+    """bool [items]: items that no list may hold."""
+    vocabulary = prepared.vocabularies["item"]
+    out = np.zeros(len(vocabulary), bool)
+    if wishes.stock is not None:
+        out[:] = True
+        out[[vocabulary.id_of(item) for item in wishes.stock]] = False
+    out[[vocabulary.id_of(item) for item in wishes.deny]] = True
+    out[:FIRST] = True
+    return out
+
+
+def item_lists(
+    scores: NDArray[np.float32],
+    asked: Histories,
+    wishes: Wishes,
+    out: NDArray[np.bool_],
+    vectors: NDArray[np.float32] | None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The lists of Q questions: ids int32 [Q, k], 0 where nothing is left, and their scores.
+
+    vectors : float32 [items, d], item vectors for diversity (maximal marginal relevance, Carbonell & Goldstein 1998)
+    """
+    allowed = scores.copy()
+    allowed[:, out] = -np.inf
+    seen = asked if wishes.only_new else None
+    if wishes.diversity == 0 or vectors is None:
+        return top_k(allowed, wishes.k, seen)
+    ids, values = top_k(allowed, min(wishes.k * 5, allowed.shape[1]), seen)
+    chosen_ids, chosen_values = (
+        np.zeros((len(ids), wishes.k), np.int32),
+        np.full((len(ids), wishes.k), -np.inf, np.float32),
+    )
+    for row in range(len(ids)):
+        pick = _diverse(values[row], vectors[ids[row]], ids[row] > 0, wishes)
+        chosen_ids[row, : len(pick)], chosen_values[row, : len(pick)] = ids[row, pick], values[row, pick]
+    return chosen_ids, chosen_values
+
+
+def _diverse(
+    values: NDArray[np.float32], vectors: NDArray[np.float32], there: NDArray[np.bool_], wishes: Wishes
+) -> list[int]:
+    count = int(there.sum())
+    if count == 0:
+        return []
+    span = float(values[:count].max() - values[:count].min()) or 1.0
+    standing = (values[:count] - values[:count].min()) / span
+    unit = vectors[:count] / np.maximum(np.linalg.norm(vectors[:count], axis=1, keepdims=True), 1e-9)
+    alike = unit @ unit.T
+    picked: list[int] = []
+    while len(picked) < min(wishes.k, count):
+        nearest = alike[:, picked].max(axis=1) if picked else np.zeros(count)
+        score = (1 - wishes.diversity) * standing - wishes.diversity * nearest
+        score[picked] = -np.inf
+        picked.append(int(score.argmax()))
+    return picked
+
+
+@dataclass(frozen=True)
+class ShownItem:
+    """One recommended item; the reasons are facts of the history or of the log."""
+
+    item: str
+    score: float
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer of the task `recommend` for one user."""
+
+    user: str
+    as_of: str
+    items: list[ShownItem]
+    tags: list[str]
+
+
+@dataclass(frozen=True)
+class EventProbability:
+    event: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    item: str
+    score: float
+
+
+@dataclass(frozen=True)
+class TimeToNext:
+    """Seconds from `as_of`, given that nothing came since the last event; None for a log without times."""
+
+    median_s: float | None
+    p10_s: float | None
+    p90_s: float | None
+
+
+@dataclass(frozen=True)
+class NextEventAnswer:
+    """The answer of the task `next_event` for one user."""
+
+    user: str
+    as_of: str
+    events: list[EventProbability]
+    items: list[ItemScore]
+    time_to_next: TimeToNext
+
+
+def recommendation(
+    user: str, questions: Questions, row: int, ids: NDArray[np.int32], scores: NDArray[np.float32], prepared: Prepared
+) -> Recommendation:
+    """The answer for question `row` from its list."""
+    asked = item_histories(questions, row, row + 1)
+    items = [
+        ShownItem(prepared.vocabularies["item"].value_of(int(i)), float(s), reasons(int(i), asked, prepared))
+        for i, s in zip(ids, scores, strict=True)
+        if i
+    ]
+    return Recommendation(user, moment(int(questions.as_of[row])), items, [])
+
+
+def reasons(item: int, asked: Histories, prepared: Prepared) -> list[str]:
+    """Facts: how often and when the user had the item before, else how many events of the log are about it."""
+    had = np.asarray(asked.time)[np.asarray(asked.item) == item]
+    if len(had):
+        days = (int(asked.as_of[0]) - int(had.max())) / DAY_US
+        times = "once" if len(had) == 1 else f"{len(had)} times"
+        return [f"had {times} before, last {days:.0f} days ago"]
+    row = prepared.items.row(item - FIRST, named=True)
+    known = [f"new to this user; {row['count']:,} events of others are about it, the last on {row['last']:%Y-%m-%d}"]
+    return known if len(asked.item) else ["no item in this history: answered from what everybody does", *known]
+
+
+def next_event_answer(
+    user: str, as_of_us: int, predicted: EventPrediction, row: int, k: int, prepared: Prepared, timed: bool
+) -> NextEventAnswer:
+    """The answer for row `row` of a prediction."""
+    types = prepared.vocabularies["event"]
+    probability = predicted.types[row, FIRST:]
+    order = np.argsort(-probability, kind="stable")
+    events = [EventProbability(types.value_of(int(t) + FIRST), float(probability[t])) for t in order]
+    ids, scores = top_k(predicted.scores[row : row + 1], k, None)
+    items = [
+        ItemScore(prepared.vocabularies["item"].value_of(int(i)), float(s))
+        for i, s in zip(ids[0], scores[0], strict=True)
+        if i
+    ]
+    return NextEventAnswer(user, moment(as_of_us), events, items, waiting(predicted.waits[row], timed))
+
+
+def waiting(quantiles: NDArray[np.float64], timed: bool) -> TimeToNext:
+    """Median and the interval that holds the truth eight times in ten."""
+    if not timed:
+        return TimeToNext(None, None, None)
+    p10, median, p90 = np.interp([0.1, 0.5, 0.9], LEVELS, quantiles)
+    return TimeToNext(float(median), float(p10), float(p90))
+
+
+def moment(time_us: int) -> str:
+    """A moment in microseconds as ISO 8601."""
+    return iso(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us))

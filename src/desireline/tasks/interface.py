@@ -1,0 +1,113 @@
+"""What a task is: labels, heads, loss, questions, measures, baselines and answers for one job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from desireline.evaluation.result import Metric
+from desireline.schema.model import Schema, TrainSettings
+from desireline.sequences.prepared import Prepared
+from desireline.sequences.ragged import Sequences
+from desireline.tasks.questions import Questions
+from desireline.tasks.stages import Stage
+from desireline.training.network import Network
+
+Chunks = Iterator[tuple[int, int, Any]]  # questions [lo, hi) and what is predicted for them
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What each of Q questions gave, before it is averaged.
+
+    user   : int64 [Q];  values : name -> float64 [Q], nan where a metric is not defined for a question
+    arrays : what metrics that are no means need, by the task's own names, first axis Q
+    lists  : int32 [Q, 10], the items shown
+    """
+
+    user: NDArray[np.int64]
+    values: dict[str, NDArray[np.float64]]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    lists: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def pooled(seeds: list[Measured]) -> Measured:
+        """Several seeds' answers to the same questions as one: means of values, everything else side by side."""
+        if len(seeds) == 1:
+            return seeds[0]
+        values = {name: np.mean([m.values[name] for m in seeds], axis=0) for name in seeds[0].values}
+        arrays = {name: np.concatenate([m.arrays[name] for m in seeds]) for name in seeds[0].arrays}
+        lists = None if seeds[0].lists is None else np.concatenate([m.lists for m in seeds if m.lists is not None])
+        return Measured(seeds[0].user, values, arrays, lists)
+
+
+class Baseline(Protocol):
+    """A rule or model without a network that answers a task's questions."""
+
+    def fit(self, stage: Stage) -> None:
+        """Learn from the stage's training part."""
+
+    def predictions(self, questions: Any) -> Chunks:
+        """As the task's `network_predictions`."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was learnt, as arrays."""
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take back what `state` gave."""
+
+    @property
+    def parameters(self) -> int:
+        """Learnt numbers."""
+
+
+class Task(Protocol):
+    """One job over the sequence model; every member works on arrays of events, none on a column's name."""
+
+    name: str
+
+    def primary(self, prepared: Prepared) -> str:
+        """The metric that chooses."""
+
+    def is_loss(self, metric: str) -> bool:
+        """Whether less is better."""
+
+    def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
+        """What turns a hidden state into this task's predictions."""
+
+    def start(self, network: Network, labels: Any) -> None:
+        """Set what the heads take from the training data before the first step."""
+
+    def labels(self, train: Sequences, end_us: int | None, schema: Schema) -> Any:
+        """What training asks at each event, as arrays beside the columns."""
+
+    def count(self, labels: Any) -> int:
+        """Targets of one epoch."""
+
+    def loss(
+        self, network: Network, hidden: Tensor, places: NDArray[np.int64], labels: Any, settings: TrainSettings
+    ) -> tuple[Tensor, int]:
+        """Summed loss at the events `places` [T] with hidden states [T, d], and the number of targets."""
+
+    def questions(self, stage: Stage, schema: Schema) -> Any:
+        """What a stage asks."""
+
+    def network_predictions(self, network: Network, questions: Any) -> Chunks:
+        """Predictions of a network, chunk by chunk."""
+
+    def measure(self, chunks: Chunks, questions: Any, schema: Schema, masks_seen: bool) -> Measured:
+        """Hold predictions against what came."""
+
+    def metrics(self, measured: Measured, resamples: int, seed: int) -> dict[str, Metric]:
+        """Averages with intervals over users."""
+
+    def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
+        """Row name -> sets of constants to choose among on validation."""
+
+    def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
+        """A baseline, not yet fitted."""

@@ -1,0 +1,141 @@
+"""Protocols: what may be learned from, which histories are read, and which events are asked for.
+
+temporal/1        Global cut. Validation learns from the events before an earlier cut and is asked for those between the
+                  two; the test learns from everything before the cut and is asked for all that came after it. Targets
+                  roll: each is asked from all of the user's events before its own moment. Users without an earlier
+                  event are not asked. Above `MOST_USERS` asked users a fixed sample of them is.
+leave-one-out/1   As papers do: of each user with three target events or more the last is the test, the one before the
+                  validation; the rest is learned from. Leaks time across users, so it stands beside, never instead.
+                  Items already seen by the user are masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.core.errors import DataError
+from desireline.events.frame import content_hash
+from desireline.events.store import EventStore
+from desireline.schema.model import Schema
+from desireline.sequences.prepared import Prepared, iso, prepare, to_us
+from desireline.sequences.ragged import TARGET, Sequences
+
+VERSIONS = {"temporal": "temporal/1", "leave-one-out": "leave-one-out/1"}
+MOST_USERS = 20_000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One half of a protocol.
+
+    train    : what may be learned from;  end_us : the moment where its observation ends (leave-one-out: none)
+    timeline : the events that histories are read from;  asked : bool [N], the events of it that may be asked for
+    from_us  : the first moment that is asked about
+    """
+
+    name: str  # "validation" or "test"
+    protocol: str
+    prepared: Prepared
+    train: Sequences
+    end_us: int | None
+    timeline: Sequences
+    asked: NDArray[np.bool_]
+    from_us: int
+    masks_seen: bool
+
+    @property
+    def until_us(self) -> int:
+        """The moment after the last event of the timeline."""
+        return int(self.timeline["time"].max(initial=self.from_us)) + 1
+
+
+def default_cut(store: EventStore, schema: Schema) -> datetime:
+    """The cut that holds out the last `prepare.horizon` share of the log's span."""
+    first, last = store.span()
+    return last - (last - first) * schema.prepare.horizon
+
+
+def stages(folder: Path, schema: Schema, protocol: str, at: datetime) -> tuple[Stage, Stage]:
+    """The validation and the test stage of a protocol; `at` is the cut of the temporal one.
+
+    Raises DataError when a stage would have nothing to learn from or to ask.
+    """
+    return _leave_one_out(folder, schema) if protocol == "leave-one-out" else _temporal(folder, schema, at)
+
+
+def _temporal(folder: Path, schema: Schema, at: datetime) -> tuple[Stage, Stage]:
+    first, last = EventStore(folder, schema).span()
+    if at > last:
+        raise DataError(
+            f"The cut {iso(at)} lies after the log's last event ({iso(last)}): nothing would be left to ask for. Name an earlier one with --cut."
+        )
+    # the earlier cut follows from the log before the cut alone, so that the future cannot move it
+    earlier = at - max((at - first) * schema.prepare.horizon, timedelta(microseconds=1))
+    made = []
+    for name, prepared in (("validation", prepare(folder, schema, earlier, at)), ("test", prepare(folder, schema, at))):
+        timeline = prepared.timeline
+        asked = _sampled(timeline, timeline["time"] >= prepared.cut_us)
+        made.append(
+            Stage(
+                name,
+                VERSIONS["temporal"],
+                prepared,
+                prepared.before,
+                prepared.cut_us,
+                timeline,
+                asked,
+                prepared.cut_us,
+                False,
+            )
+        )
+    return made[0], made[1]
+
+
+def _sampled(timeline: Sequences, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """At most MOST_USERS users' events: those whose ids hash lowest, the same at every run."""
+    rows = timeline.rows()
+    users = np.unique(rows[asked])
+    if len(users) <= MOST_USERS:
+        return asked
+    hashes = timeline.users.to_frame("user").select(content_hash(pl.col("user"))).to_series().to_numpy()
+    chosen = np.zeros(len(timeline), bool)
+    chosen[users[np.argsort(hashes[users], kind="stable")[:MOST_USERS]]] = True
+    return asked & chosen[rows]
+
+
+def _leave_one_out(folder: Path, schema: Schema) -> tuple[Stage, Stage]:
+    _, last = EventStore(folder, schema).span()
+    prepared = prepare(folder, schema, last + timedelta(microseconds=1))
+    whole = prepared.before
+    places = np.flatnonzero((whole["role"] & TARGET > 0) & (whole["item"] > 0))
+    owner = np.searchsorted(whole.offsets, places, side="right") - 1
+    counts = np.bincount(owner, minlength=len(whole))
+    ends = np.cumsum(counts)
+    long = counts >= 3
+    if not long.any():
+        raise DataError("No user has three target events: leave-one-out has nothing to ask. Use --protocol temporal.")
+    test, validation = places[ends[long] - 1], places[ends[long] - 2]
+    learned = np.ones(whole.events, bool)
+    border = whole.offsets[1:].copy()
+    border[long] = validation
+    learned[np.arange(whole.events) >= np.repeat(border, np.diff(whole.offsets))] = False
+    train = whole.take(learned)
+    made = []
+    for name, target in (("validation", validation), ("test", test)):
+        asked = np.zeros(whole.events, bool)
+        asked[target] = True
+        made.append(Stage(name, VERSIONS["leave-one-out"], prepared, train, None, whole, asked, to_us(last) + 1, True))
+    return made[0], made[1]
+
+
+def whole_log(prepared: Prepared, masks_seen: bool) -> Stage:
+    """A stage that learns from all of `before` and asks nothing: for the model that will answer from now on."""
+    before = prepared.before
+    nothing = np.zeros(before.events, bool)
+    return Stage("live", "none", prepared, before, prepared.cut_us, before, nothing, prepared.cut_us, masks_seen)

@@ -1,0 +1,222 @@
+"""The training loop: AdamW with warm-up and cosine, averaged weights, early stopping, exact resume.
+
+Every random choice of an epoch follows from the seed and the epoch's number, and a checkpoint stands after each epoch: a
+run that was killed goes on from the last whole epoch and ends with the same weights, to the bit, as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from desireline.core.errors import ModelError
+from desireline.core.files import write_bytes
+from desireline.core.progress import progress
+from desireline.schema.model import TrainSettings
+from desireline.sequences.batches import Batch
+
+BETAS = (0.9, 0.98)
+
+
+@dataclass
+class Trained:
+    """What a run did. `targets` counts real targets, no padding, over all epochs; `validations` are to be maximised."""
+
+    epochs: int = 0
+    targets: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)  # mean loss of a target, an epoch each
+    validations: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+
+    def summary(self) -> dict[str, float]:
+        """The contract's `training` object."""
+        rate = self.targets / self.seconds if self.seconds else 0.0
+        return {
+            "epochs": self.epochs,
+            "targets": self.targets,
+            "seconds": round(self.seconds, 3),
+            "targets_per_s": round(rate, 1),
+        }
+
+
+def train(
+    model: nn.Module,
+    loss: Callable[[Batch], tuple[Tensor, int]],
+    epoch_batches: Callable[[int], Iterable[Batch]],
+    targets_an_epoch: int,
+    settings: TrainSettings,
+    seed: int,
+    *,
+    planned: int,
+    stop_after: int | None = None,
+    validate: Callable[[], float] | None = None,
+    checkpoint: Path | None = None,
+    label: str = "training",
+) -> Trained:
+    """Train `model` in place; it holds the averaged weights of the best epoch afterwards.
+
+    loss : a batch's summed loss and its number of targets
+    planned : epochs over which the learning rate falls;  stop_after : end after so many of them (default: all)
+    validate : a figure to maximise, asked after each epoch under the averaged weights; without it the last epoch is kept
+    checkpoint : a file for exact resume, removed at the end
+    """
+    use_threads(settings)
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.AdamW(_groups(model, settings), lr=settings.lr, betas=BETAS, fused=True)
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    best = {name: p.detach().clone() for name, p in parameters.items()}
+    done = Trained()
+    if checkpoint is not None and checkpoint.exists():
+        done = _resume(checkpoint, parameters, average, best, optimiser)
+    steps = max(1, planned * math.ceil(targets_an_epoch / settings.batch_targets))
+    step = _steps_of(optimiser)
+    last = min(planned, stop_after or planned)
+    with progress(label, (last - done.epochs) * targets_an_epoch, "targets") as advance:
+        while done.epochs < last and not _is_stale(done, settings, validate):
+            begun = time.perf_counter()
+            torch.manual_seed(seed * 1_000_003 + done.epochs)
+            model.train()
+            summed, seen = 0.0, 0
+            for batch in epoch_batches(done.epochs):
+                value, targets = loss(batch)
+                if targets == 0:
+                    continue
+                for group in optimiser.param_groups:
+                    group["lr"] = settings.lr * _pace(step / steps, settings.warmup)
+                optimiser.zero_grad(set_to_none=True)
+                (value / targets).backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
+                optimiser.step()
+                step += 1
+                # early on the average follows the weights closely, else it would remember the initialisation
+                decay = min(settings.ema, step / (step + 10))
+                torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+                summed, seen = summed + float(value.detach()), seen + targets
+                advance(targets)
+            if not math.isfinite(summed):
+                raise ModelError(
+                    f"The loss is no longer finite in epoch {done.epochs + 1}: lower the learning rate (--set lr={settings.lr / 3:g}) or use --set precision=float32."
+                )
+            done.epochs, done.targets = done.epochs + 1, done.targets + seen
+            done.losses.append(summed / max(1, seen))
+            done.seconds += time.perf_counter() - begun
+            _validated(model, parameters, average, best, done, validate)
+            if checkpoint is not None:
+                _save(checkpoint, parameters, average, best, optimiser, done)
+    _load(parameters, best)
+    model.eval()
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return done
+
+
+def use_threads(settings: TrainSettings) -> None:
+    """Let torch use as many threads as the settings say; 0 means every core."""
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+
+
+def _validated(
+    model: nn.Module,
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    best: dict[str, Tensor],
+    done: Trained,
+    validate: Callable[[], float] | None,
+) -> None:
+    """Ask the figure under the averaged weights and keep them when they are the best so far."""
+    if validate is None:
+        done.best_epoch = done.epochs
+    else:
+        trained = {name: p.detach().clone() for name, p in parameters.items()}
+        _load(parameters, average)
+        model.eval()
+        with torch.no_grad():
+            done.validations.append(validate())
+        _load(parameters, trained)
+        if done.validations[-1] > max(done.validations[:-1], default=-math.inf):
+            done.best_epoch = done.epochs
+    if done.best_epoch == done.epochs:
+        for name in best:
+            best[name].copy_(average[name])
+
+
+def _is_stale(done: Trained, settings: TrainSettings, validate: Callable[[], float] | None) -> bool:
+    return validate is not None and done.epochs - done.best_epoch >= settings.patience
+
+
+def _pace(share: float, warmup: float) -> float:
+    """Linear warm-up, then a cosine to 1 %."""
+    if share < warmup:
+        return share / warmup + 1e-3
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (share - warmup) / (1 - warmup))))
+
+
+def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
+    """Weight decay for the matrices of layers only: not for embeddings, biases and norms."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed, free = [], []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim >= 2 and id(parameter) not in tables else free).append(parameter)
+    return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _load(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(values[name])
+
+
+def _steps_of(optimiser: torch.optim.Optimizer) -> int:
+    return max((int(state["step"]) for state in optimiser.state.values()), default=0)
+
+
+def _save(
+    path: Path,
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    best: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    done: Trained,
+) -> None:
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        tensors |= {f"weight/{name}": parameter.detach(), f"average/{name}": average[name], f"best/{name}": best[name]}
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"{key}/{name}"] = value
+    write_bytes(path, save({k: t.contiguous() for k, t in tensors.items()}, {"done": json.dumps(asdict(done))}))
+
+
+def _resume(
+    path: Path,
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    best: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> Trained:
+    try:
+        with safe_open(path, "pt") as file:
+            done = Trained(**json.loads(file.metadata()["done"]))
+            names = set(file.keys())
+            for name, parameter in parameters.items():
+                with torch.no_grad():
+                    parameter.copy_(file.get_tensor(f"weight/{name}"))
+                average[name].copy_(file.get_tensor(f"average/{name}"))
+                best[name].copy_(file.get_tensor(f"best/{name}"))
+                for key in ("step", "exp_avg", "exp_avg_sq"):
+                    if f"{key}/{name}" in names:
+                        optimiser.state[parameter][key] = file.get_tensor(f"{key}/{name}")
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The checkpoint {path} is damaged ({error}). Delete it to train from the start.") from error
+    return done

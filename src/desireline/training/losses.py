@@ -1,0 +1,142 @@
+"""Losses: the item softmax that never holds tokens × catalogue, sampled softmax with logQ, the waiting time.
+
+Hidden states and items are compared by cosine / temperature: scores are bounded, so the softmax needs no maximum and
+its exponentials are safe in bfloat16.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from desireline.sequences.vocabulary import FIRST
+
+CHUNK = 512  # tokens whose scores over the whole catalogue stand in memory at once
+
+
+class _Softmax(torch.autograd.Function):
+    """Σ over tokens of −Σ_j w_j log softmax(h·Eᵀ)_j, gradients computed chunk by chunk on the way forward.
+
+    Three products a chunk: scores, the gradient of the hidden states, the gradient of the items. Memory is chunk ×
+    catalogue, whatever the number of tokens; `low` runs the products in bfloat16 (sums stay in float32).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor, low: bool) -> Tensor:
+        kind = torch.bfloat16 if low else torch.float32
+        table = items.to(kind)
+        grad_hidden, grad_items = torch.empty_like(hidden), torch.zeros_like(items)
+        loss = hidden.new_zeros(())
+        share = weights.sum(dim=1)  # [T], 1 for a token with a target, 0 for one without
+        for lo in range(0, len(hidden), CHUNK):
+            h = hidden[lo : lo + CHUNK]
+            low_h = h.to(kind)
+            grown = (low_h @ table.T).exp_()  # [C, V]
+            grown[:, :FIRST] = 0  # padding and unknown are no candidates
+            total = grown.sum(dim=1, dtype=torch.float32)  # [C]
+            loss += (total.log() * share[lo : lo + CHUNK]).sum()
+            scale = (share[lo : lo + CHUNK] / total)[:, None]
+            grad_hidden[lo : lo + CHUNK] = (grown @ table).float() * scale
+            grad_items += (grown.T @ (h * scale).to(kind)).float()
+        flat = targets.flatten()
+        picked = items[flat].view(*targets.shape, -1)  # [T, M, d]
+        loss -= ((picked * hidden[:, None]).sum(-1) * weights).sum()
+        grad_hidden -= (picked * weights[..., None]).sum(1)
+        grad_items.index_add_(0, flat, (hidden[:, None] * weights[..., None]).flatten(0, 1), alpha=-1)
+        ctx.save_for_backward(grad_hidden, grad_items)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        grad_hidden, grad_items = ctx.saved_tensors
+        return grad_hidden * grads[0], grad_items * grads[0], None, None, None
+
+
+def softmax_loss(hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor, low: bool = False) -> Tensor:
+    """Summed cross-entropy over the whole catalogue.
+
+    hidden [T, d] and items [V, d] are compared by their product (scale them first); targets int64 [T, M] with weights
+    [T, M] that sum to 1 a token (0 everywhere: the token counts nothing).
+    """
+    result: Tensor = _Softmax.apply(hidden, items, targets, weights, low)  # type: ignore[no-untyped-call]
+    return result
+
+
+def sampled_loss(
+    hidden: Tensor,
+    picked: Tensor,
+    negatives: Tensor,
+    targets: Tensor,
+    negative_ids: Tensor,
+    log_q: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """Summed sampled softmax with shared negatives.
+
+    picked [T, M, d] are the targets' vectors, negatives [K, d] those of `negative_ids` [K], drawn with probability
+    exp(log_q) [K] each. A negative's score is lowered by log(K·q), which makes the sum an unbiased estimate of the
+    partition's other part; the target is always there and is not corrected (arXiv 2507.09331). A negative that is the
+    token's own target is masked.
+    """
+    positive = (picked * hidden[:, None]).sum(-1)  # [T, M]
+    score = hidden @ negatives.T - (log_q + math.log(len(log_q)))  # [T, K]
+    others = score[:, None].expand(-1, targets.shape[1], -1)  # [T, M, K]
+    others = others.masked_fill(negative_ids == targets[..., None], -torch.inf)
+    total = torch.logsumexp(torch.cat([positive[..., None], others], dim=-1), dim=-1)
+    return ((total - positive) * weights).sum()
+
+
+class WaitingTime(nn.Module):
+    """Time to the next event as a mixture of log-normals (Shchur et al. 2020, arXiv 1909.12127, equation 7).
+
+    Works on y = log(1 + seconds), centred and scaled by what was seen before the cut.
+    """
+
+    def __init__(self, d_model: int, parts: int = 8) -> None:
+        super().__init__()
+        self.parts = parts
+        self.out = nn.Linear(d_model, 3 * parts)
+        self.register_buffer("centre", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+        with torch.no_grad():  # the parts start spread over two deviations
+            self.out.bias[parts : 2 * parts] = torch.linspace(-2, 2, parts)
+
+    centre: Tensor
+    scale: Tensor
+
+    def fit(self, gaps_s: Tensor) -> None:
+        """Take centre and scale from observed gaps in seconds."""
+        y = torch.log1p(gaps_s.double())
+        self.centre.fill_(float(y.mean()))
+        self.scale.fill_(max(float(y.std()), 1e-3))
+
+    def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log weights, means, log deviations, each [T, parts], of the scaled y."""
+        weight, mean, deviation = self.out(hidden).chunk(3, dim=-1)
+        return weight.log_softmax(-1), mean, deviation.clamp(-5, 3)
+
+    def loss(self, hidden: Tensor, gap_s: Tensor, censored: Tensor) -> Tensor:
+        """Summed negative log-likelihood in nats of y; a censored gap [T] counts by its log-survival."""
+        y = ((torch.log1p(gap_s.clamp(min=0)) - self.centre) / self.scale)[:, None]
+        weight, mean, deviation = self.mixture(hidden)
+        z = (y - mean) * torch.exp(-deviation)
+        density = -0.5 * z * z - deviation - 0.5 * math.log(2 * math.pi) - self.scale.log()
+        survival = torch.special.log_ndtr(-z)
+        return -torch.logsumexp(weight + torch.where(censored[:, None], survival, density), dim=-1).sum()
+
+    def cdf(self, hidden: Tensor, seconds: Tensor) -> Tensor:
+        """P(gap ≤ seconds) [T, S] for seconds [S] or [T, S]."""
+        y = (torch.log1p(seconds) - self.centre) / self.scale
+        y = y.expand(len(hidden), -1) if y.ndim == 1 else y
+        weight, mean, deviation = self.mixture(hidden)
+        z = (y[..., None] - mean[:, None]) * torch.exp(-deviation)[:, None]
+        return (weight.exp()[:, None] * torch.special.ndtr(z)).sum(-1)
+
+
+def cosine(hidden: Tensor, items: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Both sides scaled to length 1, the hidden states also by 1 / temperature: their product is bounded."""
+    return F.normalize(hidden, dim=-1) / temperature, F.normalize(items, dim=-1)

@@ -1,0 +1,119 @@
+"""The one sequence model: event embedding, encoder, and the heads of a task; read in training or as of given events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from desireline.encoders import ENCODERS, State
+from desireline.encoders.embedding import EventEmbedding, Inputs
+from desireline.schema.model import EncoderSettings
+from desireline.sequences.batches import Batch
+from desireline.sequences.prepared import Prepared
+from desireline.sequences.ragged import Sequences
+from desireline.sequences.vocabulary import FIRST
+
+USERS, PIECE = 256, 256  # users read side by side, events of each at a time: bounds the memory of `encode`
+
+
+def inputs_of(prepared: Prepared) -> Inputs:
+    """The tables that a log's events need; a field of which nothing was kept brings none."""
+    vocabularies = prepared.vocabularies
+    categories = {name: len(v) for name, v in vocabularies.items() if name.startswith("field_") and len(v) > FIRST}
+    categories |= {name: len(bins) for name, bins in prepared.bins.items() if bins.edges}
+    item_fields = {}
+    for name, vocabulary in vocabularies.items():
+        if name.startswith("item_") and len(vocabulary) > FIRST:
+            of_item = vocabulary.encode(prepared.items[name.removeprefix("item_")])
+            item_fields[name.removeprefix("item_")] = (len(vocabulary), [0, 0, *of_item.tolist()])
+    timed = prepared.schema.time.column is not None and prepared.schema.time.format != "position"
+    return Inputs(len(vocabularies["item"]), len(vocabularies["event"]), categories, item_fields, timed)
+
+
+class Network(nn.Module):
+    """Embedding, encoder and heads under one roof; `heads` belongs to the task."""
+
+    def __init__(self, inputs: Inputs, encoder: str, settings: EncoderSettings, heads: nn.Module) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.embedding = EventEmbedding(inputs, settings.d_model, settings.dropout)
+        self.encoder = ENCODERS[encoder](settings)
+        self.heads = heads
+        self.length = settings.length
+
+    def columns(self, sequences: Sequences, index: NDArray[np.int64]) -> dict[str, Tensor]:
+        """The event columns at places `index` (any shape; −1 gives padding) as tensors."""
+        names = ["item", "event", *self.inputs.categories]
+        held = np.maximum(index, 0)
+        if sequences.events == 0:
+            held = np.zeros_like(held)
+            taken = {name: np.zeros(index.shape, np.int64) for name in (*names, "time")}
+            before = taken["time"]
+        else:
+            taken = {name: np.where(index < 0, 0, sequences[name][held]).astype(np.int64) for name in (*names, "time")}
+            before = sequences["time"][np.maximum(held - 1, 0)]
+        columns = {name: torch.from_numpy(array) for name, array in taken.items()}
+        owner = np.searchsorted(sequences.offsets, held, side="right") - 1
+        first = (sequences.offsets[owner] == held) | (index < 0)
+        gap = np.where(first, -1.0, (taken["time"] - before) / 1e6)
+        columns["gap"] = torch.from_numpy(gap.astype(np.float32))
+        return columns
+
+    def forward(self, sequences: Sequences, batch: Batch) -> tuple[Tensor, NDArray[np.int64]]:
+        """Hidden states [T, d] of the batch's events and their places [T] in the sequences."""
+        index = batch.index.numpy()
+        hidden = self.encoder(self.embedding(self.columns(sequences, index)), batch.start)
+        valid = index >= 0
+        return hidden[torch.from_numpy(valid)], index[valid]
+
+    @torch.inference_mode()
+    def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
+        """Hidden states [Q, d] right after the events at `places` [Q], each user's whole history read from its start."""
+        answer = torch.zeros(len(places), self.encoder.d_model)
+        owner = np.searchsorted(sequences.offsets, places, side="right") - 1
+        order = np.lexsort((places, owner))
+        users, first = np.unique(owner[order], return_index=True)
+        last = np.append(first[1:], len(order))
+        needed = places[order[last - 1]] - sequences.offsets[users] + 1  # events to read of each user
+        by_length = np.argsort(needed, kind="stable")
+        for lo in range(0, len(users), USERS):
+            group = by_length[lo : lo + USERS]
+            state = self.encoder.initial(len(group))
+            for begin in range(0, int(needed[group].max(initial=0)), PIECE):
+                alive = needed[group] > begin
+                if not alive.all():  # sorted by length: those who are read to their end stand first
+                    state = {name: t[torch.from_numpy(alive)] for name, t in state.items()}
+                    group = group[alive]
+                width = int(min(PIECE, needed[group].max() - begin))
+                place = np.arange(begin, begin + width)[None, :]
+                index = np.where(place < needed[group, None], sequences.offsets[users[group], None] + place, -1)
+                hidden, state = self.extend(
+                    self.columns(sequences, index), np.minimum(needed[group] - begin, width), state
+                )
+                for row, user in enumerate(group):
+                    asked = order[first[user] : last[user]]
+                    inside = places[asked] - sequences.offsets[users[user]] - begin
+                    here = (inside >= 0) & (inside < width)
+                    if here.any():
+                        answer[torch.from_numpy(asked[here])] = hidden[row, torch.from_numpy(inside[here])]
+        return answer
+
+    def extend(self, columns: Mapping[str, Tensor], lengths: NDArray[np.int64], state: State) -> tuple[Tensor, State]:
+        """Read further events of users whose state is carried on."""
+        return self.encoder.extend(self.embedding(columns), torch.from_numpy(lengths), state)
+
+    @property
+    def parameters_count(self) -> int:
+        """Learnt numbers."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def pays_bfloat16(precision: str) -> bool:
+    """Whether products run in bfloat16: when asked for, or by itself where the processor multiplies it natively."""
+    if precision == "auto":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return precision == "bfloat16"

@@ -1,0 +1,431 @@
+"""One folder is one deployment: the object behind `dl.open`.
+
+DIR/desireline.yaml   the schema and every setting
+DIR/log/              the events, a Delta table
+DIR/quarantine/       rejected rows with their reasons, a Delta table
+DIR/prepared/         the log as of a cut
+DIR/models/           models; current.json names those that answer
+DIR/results/          tables of fit and compare, as JSON
+DIR/training/         checkpoints of unfinished trainings
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from desireline.core.errors import DataError, SchemaError, SettingError, SourceError, StoreError, UnknownUserError
+from desireline.core.files import read_json, storage_error, write_json, write_lock
+from desireline.core.progress import say
+from desireline.encoders import ENCODERS
+from desireline.evaluation.result import Result
+from desireline.events.frame import frame_schema
+from desireline.events.health import Health, health
+from desireline.events.ingest import Counts, ingest
+from desireline.events.quarantine import Quarantine
+from desireline.events.sources import open_sources
+from desireline.events.store import EventStore
+from desireline.schema import write as schema_file
+from desireline.schema.guess import Note, guess
+from desireline.schema.mapping import map_rows
+from desireline.schema.model import EventSpec, Schema, load, save, with_settings
+from desireline.selection import compare as comparing
+from desireline.selection import deploy
+from desireline.selection import fitted as models
+from desireline.selection.fitted import Fitted
+from desireline.selection.predict import Answer, answer, answer_all
+from desireline.sequences.prepared import Prepared, iso, prepare
+from desireline.tasks.answers import Wishes
+from desireline.tasks.stages import default_cut
+
+SCHEMA_FILE = "desireline.yaml"
+Moment = str | date | datetime | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted model of a workspace, with the table that it was fitted under."""
+
+    workspace: Workspace
+    fitted: Fitted
+    result: Result
+
+    @property
+    def id(self) -> str:
+        """The model's name in the workspace."""
+        return self.fitted.id
+
+    @property
+    def chosen(self) -> str | None:
+        """The row that `compare` chose; None after `fit`."""
+        return self.result.chosen
+
+    @property
+    def why(self) -> str | None:
+        """Why it was chosen, in words."""
+        return self.result.why
+
+    def table(self) -> pl.DataFrame:
+        """The rows with their metrics and intervals."""
+        return self.result.table()
+
+    def evaluate(self, protocol: str | None = None) -> Result:
+        """Ask the model the test questions of a protocol."""
+        return self.workspace.evaluate(self.id, protocol)
+
+    def predict(self, users: Sequence[str], k: int = 10) -> list[Answer]:
+        """Answers for users of the log, as of its last moment."""
+        return [self.workspace.predict(self.fitted.task.name, user, k=k, model=self.id) for user in users]
+
+    def _repr_html_(self) -> str:
+        return self.result._repr_html_()
+
+
+class Workspace:
+    """A folder with a schema; see the module. Opened by `desireline.open`, made by `desireline.init`."""
+
+    def __init__(self, folder: Path, schema: Schema) -> None:
+        self.folder, self.schema = folder, schema
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.folder)!r})"
+
+    @property
+    def store(self) -> EventStore:
+        """The event store."""
+        return EventStore(self.folder, self.schema)
+
+    def with_settings(self, settings: dict[str, str]) -> Workspace:
+        """The same folder under changed settings (`{"lr": "0.001"}`); the YAML file stays as it is."""
+        return Workspace(self.folder, with_settings(self.schema, settings)) if settings else self
+
+    def ingest(self, *sources: str | Path) -> Counts:
+        """Store the events of files, folders, globs or SQL URLs; what is stored already is not stored twice."""
+        return ingest(self.folder, self.schema, [str(source) for source in sources])
+
+    def check(self) -> Health:
+        """The log's health."""
+        return health(self.store, self.schema, Quarantine(self.folder).reasons())
+
+    def prepare(self, cut: Moment = None) -> Prepared:
+        """Clean, encode, normalise, sessionise: the log as of `cut` (default: the last tenth of its span is held out)."""
+        at = parse_moment(cut) if cut is not None else default_cut(self.store, self.schema)
+        with write_lock(self.folder, "desireline prepare"):
+            prepared = prepare(self.folder, self.schema, at)
+            write_json(self.folder / "prepared" / "current.json", {"cut": iso(at)})
+        return prepared
+
+    def cut(self, cut: Moment = None) -> datetime:
+        """The cut that holds: the given one, else the last prepared one, else the default."""
+        if cut is not None:
+            return parse_moment(cut)
+        path = self.folder / "prepared" / "current.json"
+        if path.exists():
+            return parse_moment(read_json(path)["cut"])
+        at = default_cut(self.store, self.schema)
+        say(
+            f"Not prepared yet: preparing with the cut {iso(at)}, the last {self.schema.prepare.horizon:.0%} of the log's span held out."
+        )
+        self.prepare(at)
+        return at
+
+    def fit(
+        self,
+        task: str,
+        encoder: str = "gru",
+        *,
+        cut: Moment = None,
+        protocol: str | None = None,
+        seed: int = 0,
+        epochs: int | None = None,
+    ) -> Model:
+        """Train one encoder for a task and test it beside the cheapest baselines."""
+        if epochs is not None and epochs < 1:
+            raise SettingError(f"--epochs {epochs}: train at least one.")
+        at = self.cut(cut)
+        with write_lock(self.folder, "desireline fit"):
+            done = comparing.fit(
+                self.folder, self.schema, task, encoder, at, protocol or self.schema.evaluate.protocol, seed, epochs
+            )
+            deploy.deploy(self.folder, done.fitted, None)
+            self._keep(done.result, f"fit-{task}-{encoder}")
+        return Model(self, done.fitted, done.result)
+
+    def compare(
+        self,
+        task: str,
+        encoders: Sequence[str] = tuple(ENCODERS),
+        *,
+        cut: Moment = None,
+        protocol: str | None = None,
+        seed: int = 0,
+    ) -> Model:
+        """Train all encoders and baselines with equal budgets, choose on validation, confirm on the test."""
+        at = self.cut(cut)
+        with write_lock(self.folder, "desireline compare"):
+            done = comparing.compare(
+                self.folder, self.schema, task, encoders, at, protocol or self.schema.evaluate.protocol, seed
+            )
+            say(f"Chosen: {done.result.chosen}. Fitting it on the whole log, to answer from now on.")
+            deploy.deploy(self.folder, done.fitted, deploy.refit(self.folder, self.schema, done.fitted))
+            self._keep(done.result, f"compare-{task}")
+        return Model(self, done.fitted, done.result)
+
+    def evaluate(self, model: str, protocol: str | None = None, seed: int = 0) -> Result:
+        """Ask a saved model the test questions of a protocol."""
+        fitted = models.load(self.folder, self.schema, model)
+        default = str(fitted.info["protocol"]).split("/")[0]
+        return comparing.evaluate(self.folder, self.schema, fitted, protocol or default, seed)
+
+    def predict(
+        self,
+        task: str,
+        user: str | None = None,
+        *,
+        history: str | Path | None = None,
+        as_of: Moment = None,
+        k: int = 10,
+        only_new: bool = False,
+        deny: Iterable[str] = (),
+        stock: Iterable[str] | None = None,
+        model: str | None = None,
+    ) -> Answer:
+        """The answer of a task for one user of the log, or for somebody unknown from a file of events.
+
+        Raises UnknownUserError when the user has no event before `as_of`.
+        """
+        fitted, at = self._answering(task, as_of, model)
+        wishes = self._wishes(k, only_new, deny, stock)
+        if history is not None:
+            events = read_history(Path(history), self.schema)
+            newest = events["time"].max()
+            if as_of is None and isinstance(newest, datetime):
+                at = max(at, newest + timedelta(microseconds=1))
+            return answer(fitted, events, "history", at, wishes)
+        if user is None:
+            raise SettingError("Name a user, give a history, or ask for all.")
+        events = self.store.users_events(user)
+        if events.height == 0:
+            raise UnknownUserError(
+                f"User {user!r} is not in the log of {self.folder}. Check the id, or give a history with --history FILE."
+            )
+        return answer(fitted, events, user, at, wishes)
+
+    def predict_all(
+        self,
+        task: str,
+        out: str | Path,
+        *,
+        as_of: Moment = None,
+        k: int = 10,
+        only_new: bool = False,
+        deny: Iterable[str] = (),
+        stock: Iterable[str] | None = None,
+        model: str | None = None,
+    ) -> int:
+        """Write the answers for every user into a Parquet file, whole or not at all; returns the number of rows."""
+        fitted, at = self._answering(task, as_of, model)
+        path = Path(out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        rows = 0
+        try:
+            frames = list(answer_all(self.folder, fitted, at, self._wishes(k, only_new, deny, stock)))
+            if not frames:
+                raise DataError(f"No user has an event before {iso(at)}: nothing was written.")
+            table = pl.concat(frames)
+            rows = table.height
+            table.write_parquet(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            raise error if isinstance(error, StoreError) else storage_error(error, path) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return rows
+
+    def models(self) -> list[dict[str, Any]]:
+        """What `models/` holds, with a mark at those that answer."""
+        path = self.folder / "models" / "current.json"
+        current = read_json(path) if path.exists() else {}
+        answering = {name for roles in current.values() for name in roles.values() if name}
+        found = [read_json(p) for p in sorted((self.folder / "models").glob("*/model.json"))]
+        return [
+            {key: m[key] for key in ("id", "task", "name", "kind", "cut", "seed", "protocol")}
+            | {"answers": m["id"] in answering}
+            for m in found
+        ]
+
+    def results(self) -> list[Result]:
+        """The kept tables of fit and compare."""
+        return [Result.from_json(read_json(path)) for path in sorted((self.folder / "results").glob("*.json"))]
+
+    def _keep(self, result: Result, name: str) -> None:
+        write_json(self.folder / "results" / f"{name}.json", result.to_json())
+
+    def _wishes(self, k: int, only_new: bool, deny: Iterable[str], stock: Iterable[str] | None) -> Wishes:
+        if k < 1:
+            raise SettingError(f"--k {k}: ask for at least one item.")
+        return Wishes(k, only_new, tuple(deny), None if stock is None else tuple(stock), self.schema.evaluate.diversity)
+
+    def _answering(self, task: str, as_of: Moment, model: str | None) -> tuple[Fitted, datetime]:
+        comparing.task_named(task)
+        moment = parse_moment(as_of) if as_of is not None else None
+        if model is not None:
+            fitted = models.load(self.folder, self.schema, model)
+        else:
+            if not deploy.is_answered(self.folder, task):
+                say(f"No model answers for {task} yet: training the default one (gru).")
+                self.fit(task)
+            fitted = deploy.current(self.folder, self.schema, task, moment)
+        return fitted, moment or self.store.span()[1] + timedelta(microseconds=1)
+
+
+def open_workspace(folder: str | Path) -> Workspace:
+    """Open a workspace. Raises SchemaError when the folder has no readable `desireline.yaml`."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise SchemaError(f"{path} is no folder: make a workspace with `desireline init {path} --from FILE`.")
+    return Workspace(path, load(path / SCHEMA_FILE))
+
+
+def init_workspace(
+    folder: str | Path,
+    *,
+    source: str | Path | None = None,
+    preset: str | None = None,
+    schema: Schema | str | Path | None = None,
+) -> tuple[Workspace, list[Note]]:
+    """Make a workspace from a schema, or by guessing one from a file; returns it with what was guessed.
+
+    Raises SchemaError when the folder is a workspace already.
+    """
+    path = Path(folder)
+    if (path / SCHEMA_FILE).exists():
+        raise SchemaError(f"{path / SCHEMA_FILE} exists already: edit it, or delete it to guess anew.")
+    notes: list[Note] = []
+    if schema is not None:
+        made = schema if isinstance(schema, Schema) else load(Path(schema))
+    elif source is not None:
+        found = open_sources([str(source)])[0]
+        guessed = guess(found.sample(), found.name, preset)
+        made, notes = guessed.schema, guessed.notes
+    else:
+        raise SettingError("Give a file to guess the schema from (--from FILE), or a schema.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if notes:
+        schema_file.write(made, notes, path / SCHEMA_FILE)
+    else:
+        save(made, path / SCHEMA_FILE)
+    return Workspace(path, made), notes
+
+
+def read_history(path: Path, schema: Schema) -> pl.DataFrame:
+    """Events of somebody unknown from JSON lines `{"event", "item", "time", "value", "fields"}` as an event frame.
+
+    Times are ISO 8601 or epoch seconds; a line without one counts as now, in the order of the file. Raises SourceError
+    for a line that is no JSON object, DataError for an event type that the schema does not know.
+    """
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"The history {path} cannot be read: {error}.") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            fields = event.get("fields") or {}
+            rows.append(
+                {
+                    "event": event["event"],
+                    "item": event.get("item"),
+                    "time": event.get("time"),
+                    "value": event.get("value"),
+                    "fields": fields,
+                }
+            )
+        except (ValueError, KeyError, AttributeError) as error:
+            raise SourceError(
+                f'{path}, line {number}: no event of the form {{"event", "item", "time"}} ({error}).'
+            ) from error
+    if not rows:
+        raise DataError(f"The history {path} holds no event.")
+    return history_frame(rows, schema, str(path))
+
+
+def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str) -> pl.DataFrame:
+    """An event frame of one made-up user from contract-shaped events."""
+    now = datetime.now(UTC)
+    plain = schema.model_copy(
+        update={
+            "user": "user",
+            "item": "item",
+            "value": "value",
+            "event": EventSpec(column="event"),
+            "event_id": None,
+            "alias": None,
+            "tie_break": "row",
+            "time": schema.time.model_copy(update={"column": "time", "format": "epoch_us"}),
+            "fields": {name: field.model_copy(update={"column": name}) for name, field in schema.fields.items()},
+        }
+    )
+    raw = pl.DataFrame(
+        [
+            {
+                "user": "history",
+                "event": str(r["event"]),
+                "item": None if r["item"] is None else str(r["item"]),
+                "time": _event_time(r["time"], now, n, where),
+                "value": r["value"],
+            }
+            | {name: r["fields"].get(name) for name in schema.fields}
+            for n, r in enumerate(rows, 1)
+        ],
+        infer_schema_length=None,
+    )
+    mapped = map_rows(raw.with_columns(pl.col("event", "item").cast(pl.String)), plain, 1)
+    if mapped.rejected.height:
+        first = mapped.rejected.row(0, named=True)
+        raise DataError(f"{where}, event {first['row']}: {first['reason']}")
+    frame = mapped.events.with_columns(event_id=pl.col("row").cast(pl.Int64), bucket=pl.lit(0, pl.Int16))
+    if schema.alias:
+        frame = frame.with_columns(alias=pl.lit(None, pl.String))
+    return frame.select(list(frame_schema(schema))).sort("user", "time", "order", "event_id")
+
+
+def _event_time(value: object, now: datetime, number: int, where: str) -> int:
+    moment = now + timedelta(microseconds=number) if value is None else parse_moment(value, f"{where}, event {number}")
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
+
+
+def parse_moment(value: object, where: str = "the moment") -> datetime:
+    """A moment from a datetime, a date, ISO 8601 text or epoch seconds; without a zone it is UTC. Raises SettingError."""
+    try:
+        if isinstance(value, datetime):
+            moment = value
+        elif isinstance(value, date):
+            moment = datetime(value.year, value.month, value.day)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
+        else:
+            text = str(value)
+            moment = (
+                datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(text))
+                if text.replace(".", "", 1).isdigit() and len(text) > 8
+                else datetime.fromisoformat(text)
+            )
+    except (ValueError, OverflowError) as error:
+        raise SettingError(
+            f"{where}: {value!r} is no moment; write it as 2011-09-01 or 2011-09-01T12:00:00Z."
+        ) from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,80 @@
+"""The losses against plain float32 references, values and gradients."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.nn import functional as F
+
+from desireline.training.losses import WaitingTime, cosine, sampled_loss, softmax_loss
+
+
+def example(tokens: int = 700, items: int = 300, d: int = 16):
+    torch.manual_seed(0)
+    hidden, table = cosine(torch.randn(tokens, d), torch.randn(items, d), 0.1)
+    targets = torch.randint(2, items, (tokens, 3))
+    weights = torch.tensor([0.5, 0.3, 0.2]).repeat(tokens, 1)
+    weights[::7] = 0  # tokens without a target
+    return hidden.detach().requires_grad_(), table.detach().requires_grad_(), targets, weights
+
+
+def plain(hidden, table, targets, weights):
+    scores = (hidden @ table.T).index_fill(1, torch.tensor([0, 1]), -torch.inf)
+    return -(F.log_softmax(scores, dim=-1).gather(1, targets) * weights).sum()
+
+
+@pytest.mark.parametrize(("low", "tolerance"), [(False, 1e-5), (True, 2e-2)])
+def test_softmax_loss_equals_the_plain_cross_entropy(low, tolerance):
+    hidden, table, targets, weights = example()
+    expected = plain(hidden, table, targets, weights)
+    wanted = torch.autograd.grad(expected, (hidden, table))
+    found = softmax_loss(hidden, table, targets, weights, low=low)
+    gradients = torch.autograd.grad(2 * found, (hidden, table))
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=tolerance)
+    for gradient, reference in zip(gradients, wanted, strict=True):
+        assert float((gradient / 2 - reference).norm() / reference.norm()) < tolerance
+
+
+def test_sampling_every_item_equals_the_full_softmax():
+    hidden, table, targets, weights = example(tokens=50, items=40)
+    targets = targets[:, :1]
+    weights = torch.ones(50, 1)
+    everything = torch.arange(2, 40)
+    # each item once with K·q = 1: the estimate of the partition is the partition
+    log_q = torch.full((38,), -math.log(38))
+    found = sampled_loss(hidden, table[targets], table[everything], targets, everything, log_q, weights)
+    torch.testing.assert_close(found, plain(hidden, table, targets, weights), rtol=1e-5, atol=1e-4)
+
+
+def test_logq_makes_the_sampled_partition_unbiased():
+    torch.manual_seed(1)
+    hidden, table = cosine(torch.randn(1, 8), torch.randn(60, 8), 0.5)
+    target = torch.tensor([[5]])
+    share = torch.rand(60)
+    share[:2] = 0
+    share = share / share.sum()
+    true = float(torch.exp(hidden @ table.T)[0, 2:].sum())
+    estimates = []
+    for _ in range(3000):
+        drawn = torch.multinomial(share, 32, replacement=True)
+        loss = sampled_loss(hidden, table[target], table[drawn], target, drawn, share[drawn].log(), torch.ones(1, 1))
+        estimates.append(math.exp(float(loss)) * math.exp(float((hidden @ table[5]).item())))
+    error = np.std(estimates) / math.sqrt(len(estimates))
+    assert abs(np.mean(estimates) - true) < 4 * error + 0.01 * true
+
+
+def test_waiting_time_is_the_mixture_that_scipy_computes():
+    torch.manual_seed(2)
+    head = WaitingTime(4, parts=3)
+    head.fit(torch.tensor([10.0, 300.0, 86_400.0]))
+    hidden, gap = torch.randn(6, 4), torch.tensor([0.0, 3.0, 60.0, 3_600.0, 86_400.0, 1e6])
+    weight, mean, deviation = (t.detach().double().numpy() for t in head.mixture(hidden))
+    y = (np.log1p(gap.numpy().astype(float)) - float(head.centre)) / float(head.scale)
+    density = (np.exp(weight) * stats.norm.pdf(y[:, None], mean, np.exp(deviation))).sum(1) / float(head.scale)
+    survival = (np.exp(weight) * stats.norm.sf(y[:, None], mean, np.exp(deviation))).sum(1)
+    nothing = torch.zeros(6, dtype=torch.bool)
+    assert float(head.loss(hidden, gap, nothing)) == pytest.approx(-np.log(density).sum(), rel=1e-4)
+    assert float(head.loss(hidden, gap, ~nothing)) == pytest.approx(-np.log(survival).sum(), rel=1e-4)
+    np.testing.assert_allclose(head.cdf(hidden, gap).diagonal().detach(), 1 - survival, rtol=1e-4, atol=1e-6)
