@@ -16,7 +16,7 @@ class _Rate(TextColumn):
         super().__init__("")
         self.unit = unit
 
-    def render(self, task):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def render(self, task):  # type: ignore[no-untyped-def]  # noqa: ANN001
         from rich.text import Text
 
         return Text(f"{task.speed:,.0f} {self.unit}/s" if task.speed else "", style="cyan")

@@ -14,7 +14,6 @@ from desireline.evaluation.result import Metric
 from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
-from desireline.tasks.questions import Questions
 from desireline.tasks.stages import Stage
 from desireline.training.network import Network
 
