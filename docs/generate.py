@@ -74,12 +74,19 @@ def cli_page() -> str:
 
 
 def commands() -> dict[str, Any]:
-    """The program's visible commands by name, in the order of its help."""
+    """The program's visible commands by name, in alphabetical order."""
+    import pkgutil
+    from importlib import import_module
+
     import typer
+
+    import desireline.cli
     from desireline.cli.app import app
 
+    for module in pkgutil.iter_modules(desireline.cli.__path__, "desireline.cli."):
+        import_module(module.name)  # a command is registered when its module is imported
     group: Any = typer.main.get_command(app)
-    return {name: command for name, command in group.commands.items() if not command.hidden}
+    return {name: command for name, command in sorted(group.commands.items()) if not command.hidden}
 
 
 # Settings --------------------------------------------------------------------------------------------------------
