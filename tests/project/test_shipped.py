@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from desireline.data import ONLINE_RETAIL_II_ATTRIBUTION, online_retail_ii
+from desireline.data import ATTRIBUTION, online_retail_ii
 from desireline.version import __version__
 
 
@@ -35,7 +35,7 @@ def test_the_data_is_attributed_wherever_it_is_named(root: Path, name: str) -> N
     text = (root / name).read_text(encoding="utf-8")
     for part in ["Chen", "10.24432/C5CG6D", "CC BY 4.0"]:
         assert part in text
-        assert part in ONLINE_RETAIL_II_ATTRIBUTION
+        assert part in ATTRIBUTION
 
 
 def test_no_file_names_a_machine(root: Path) -> None:

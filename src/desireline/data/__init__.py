@@ -11,7 +11,7 @@ from pathlib import Path
 
 from desireline.core.errors import SourceError
 
-ONLINE_RETAIL_II_ATTRIBUTION = (
+ATTRIBUTION = (
     "Online Retail II by Daqing Chen (2019), UCI Machine Learning Repository, https://doi.org/10.24432/C5CG6D, "
     "licensed under CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); rebuilt from public copies of its two "
     "sheets, rows that stand in both kept once."
@@ -23,7 +23,7 @@ def online_retail_ii() -> Path:
     """The path of the shipped Online Retail II log, a Parquet file of 1,044,847 rows.
 
     Columns: `invoice, stock_code, description, quantity, invoice_date, unit_price, customer_id, country`. Show
-    `ONLINE_RETAIL_II_ATTRIBUTION` with whatever is made of it.
+    `ATTRIBUTION` with whatever is made of it.
 
     Raises
     ------
