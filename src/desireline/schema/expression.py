@@ -100,9 +100,29 @@ def compile_condition(text: str, dtypes: Mapping[str, pl.DataType], where: str) 
 def compile_number(text: str, dtypes: Mapping[str, pl.DataType], where: str) -> Compiled:
     """Compile an expression to a Float64, null where it is not finite; `numeric_text` names the text that it reads."""
     compiled = compile_any(text, dtypes, where)
-    number = _Compiler(Source.of(text, where), dtypes, where).number(compiled, text)
-    value = number.expression.cast(pl.Float64)
-    return Compiled(pl.when(value.is_finite()).then(value), "number", number.numeric_text)
+    return _finite(_Compiler(Source.of(text, where), dtypes, where).number(compiled, text))
+
+
+def number_column(name: str, dtypes: Mapping[str, pl.DataType], where: str) -> Compiled:
+    """One column, whatever its name, as `compile_number` would give it."""
+    compiler = _Compiler(Source("", ast.Name(name), {}), dtypes, where)
+    return _finite(compiler.number(compiler.column(name), name))
+
+
+def _finite(number: Compiled) -> Compiled:
+    return Compiled(_finite_or_null(number.expression.cast(pl.Float64)), "number", number.numeric_text)
+
+
+def _let(body: Callable[..., pl.Expr], *values: pl.Expr) -> pl.Expr:
+    """`body(*values)` with each value evaluated once: Polars evaluates an expression as often as it is written, so that
+    nested divisions, which look at their divisor twice, would cost 2^depth. The fields of a structure are references."""
+    fields = [f"{k}" for k in range(len(values))]
+    bound = pl.struct(value.alias(name) for name, value in zip(fields, values, strict=True))
+    return bound.struct.with_fields(body(*map(pl.field, fields)).alias("result")).struct.field("result")
+
+
+def _finite_or_null(number: pl.Expr) -> pl.Expr:
+    return _let(lambda x: pl.when(x.is_finite()).then(x), number)
 
 
 def compile_any(text: str, dtypes: Mapping[str, pl.DataType], where: str) -> Compiled:
@@ -119,8 +139,9 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: lambda a, b: pl.when(b != 0).then(a / b),
-    ast.Mod: lambda a, b: pl.when(b != 0).then(a - (a / b).floor() * b),  # the sign of the divisor, as in Python
+    ast.Div: lambda a, b: _let(lambda x, y: pl.when(y != 0).then(x / y), a, b),
+    # The remainder has the divisor's sign, as in Python.
+    ast.Mod: lambda a, b: _let(lambda x, y: pl.when(y != 0).then(x - (x / y).floor() * y), a, b),
 }
 _ORDERING: dict[type[ast.cmpop], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     ast.Lt: operator.lt,
@@ -161,7 +182,7 @@ class _Compiler:
             case ast.BinOp() if type(node.op) in _ARITHMETIC:
                 left, right = self.arithmetic(node.left), self.arithmetic(node.right)
                 result = _ARITHMETIC[type(node.op)](left.expression, right.expression)
-                return Compiled(result.fill_nan(None), "number", left.numeric_text | right.numeric_text)
+                return Compiled(result, "number", left.numeric_text | right.numeric_text)
             case ast.BoolOp():
                 parts = [self.boolean(value) for value in node.values]
                 join = operator.and_ if isinstance(node.op, ast.And) else operator.or_
@@ -184,7 +205,7 @@ class _Compiler:
         if dtype.is_integer():
             return Compiled(column.cast(pl.Int64), "integer")
         if dtype.is_float():
-            return Compiled(column.cast(pl.Float64).fill_nan(None), "number")
+            return Compiled(_finite_or_null(column.cast(pl.Float64)), "number")
         if dtype in (pl.String, pl.Categorical, pl.Enum):
             return Compiled(column.cast(pl.String), "text")
         return Compiled(column, "boolean" if dtype == pl.Boolean else "other")
@@ -221,7 +242,7 @@ class _Compiler:
         if value.kind == "boolean":
             return Compiled(value.expression.cast(pl.Int64), "integer", value.numeric_text)
         if value.kind == "text" and not isinstance(value.literal, str):
-            read = value.expression.str.strip_chars().cast(pl.Float64, strict=False).fill_nan(None)
+            read = _finite_or_null(value.expression.str.strip_chars().cast(pl.Float64, strict=False))
             return Compiled(read, "number", value.numeric_text | frozenset(value.expression.meta.root_names()))
         raise SchemaError(
             f"{self.where}: `{words}` in `{self.source.text[:200]}` is no number, and cannot be read as one."
@@ -378,9 +399,13 @@ class _Compiler:
 
 def float_text(number: pl.Expr) -> pl.Expr:
     """Floats as text, whole ones without a point: 17850.0 is "17850", as the integer that it once was; NaN is null."""
-    whole = (number == number.floor()) & (number.abs() < 2**53)
-    plain = number.cast(pl.Int64, strict=False).cast(pl.String)
-    return pl.when(number.is_finite()).then(pl.when(whole).then(plain).otherwise(number.cast(pl.String)))
+
+    def written(x: pl.Expr) -> pl.Expr:
+        whole = (x == x.floor()) & (x.abs() < 2**53)
+        text = pl.when(whole).then(x.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(x.cast(pl.String))
+        return pl.when(x.is_finite()).then(text)
+
+    return _let(written, number)
 
 
 def _readable(text: str) -> bool:
