@@ -78,10 +78,11 @@ servers:  ## install the servers that some tests use (Debian packages: PostgreSQ
 
 # The environment: made once, brought up to date when what it is made of changes.
 $(INSTALLED): pyproject.toml src/desireline/version.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "desireline needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.11"; exit 1; }
 	@echo "== environment: $(TORCH), then desireline with everything, into .venv (once, some minutes)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "desireline needs Python 3.11 or newer, and $(PYTHON) is none. Name another: make PYTHON=python3.11"; exit 1; }; \
+	  $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet -e '.[all,dev]'
