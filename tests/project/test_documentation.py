@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
+
+from desireline.schema.model import parse
 
 READMES = ["README.md", "README.zh.md"]
 
@@ -89,3 +92,14 @@ def test_both_readmes_show_the_same_commands_and_figures(root: Path) -> None:
     ]
     figures = [sorted(re.findall(r"\d+\.\d+", section)) for section in sections]
     assert figures[0] == figures[1]
+
+
+def test_every_schema_shown_is_one_that_the_program_takes(root: Path) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in pages(root)]
+    shown = [
+        block for text in texts for block in re.findall(r"^```yaml\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    ]
+    assert shown
+    for block in shown:
+        schema = parse(yaml.safe_load(block), "the documentation")
+        assert schema.source_columns()  # its expressions can be read, too
