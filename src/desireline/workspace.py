@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from desireline.core.errors import DataError, SchemaError, SettingError, SourceError, StoreError, UnknownUserError
-from desireline.core.files import read_json, storage_error, write_json, write_lock
+from desireline.core.files import read_json, storage_error, write_json, write_lock, write_text
 from desireline.core.progress import say
 from desireline.encoders import ENCODERS
 from desireline.evaluation.result import Result
@@ -31,6 +31,7 @@ from desireline.events.ingest import Counts, ingest
 from desireline.events.quarantine import Quarantine
 from desireline.events.sources import open_sources
 from desireline.events.store import EventStore
+from desireline.report import gather, page
 from desireline.schema import write as schema_file
 from desireline.schema.guess import Note, guess
 from desireline.schema.mapping import map_rows
@@ -40,6 +41,7 @@ from desireline.selection import deploy
 from desireline.selection import fitted as models
 from desireline.selection.fitted import Fitted
 from desireline.selection.predict import Answer, answer, answer_all
+from desireline.selection.split import Split, show_split
 from desireline.sequences.prepared import Prepared, iso, prepare
 from desireline.tasks.answers import Wishes
 from desireline.tasks.stages import default_cut
@@ -114,7 +116,7 @@ class Workspace:
         return health(self.store, self.schema, Quarantine(self.folder).reasons())
 
     def prepare(self, cut: Moment = None) -> Prepared:
-        """Clean, encode, normalise, sessionise: the log as of `cut` (default: the last tenth of its span is held out)."""
+        """Clean, encode, normalise, sessionise: the log as of `cut` (default: its last tenth is held out)."""
         at = parse_moment(cut) if cut is not None else default_cut(self.store, self.schema)
         with write_lock(self.folder, "desireline prepare"):
             prepared = prepare(self.folder, self.schema, at)
@@ -130,7 +132,8 @@ class Workspace:
             return parse_moment(read_json(path)["cut"])
         at = default_cut(self.store, self.schema)
         say(
-            f"Not prepared yet: preparing with the cut {iso(at)}, the last {self.schema.prepare.horizon:.0%} of the log's span held out."
+            f"Not prepared yet: preparing with the cut {iso(at)}, the last {self.schema.prepare.horizon:.0%} of "
+            "the log's span held out."
         )
         self.prepare(at)
         return at
@@ -183,6 +186,16 @@ class Workspace:
         default = str(fitted.info["protocol"]).split("/")[0]
         return comparing.evaluate(self.folder, self.schema, fitted, protocol or default, seed)
 
+    def show_split(self, user: str, protocol: str | None = None, cut: Moment = None) -> Split:
+        """What each split sees, learns from and asks of one user."""
+        return show_split(self.folder, self.schema, protocol or self.schema.evaluate.protocol, self.cut(cut), user)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write one self-contained HTML page; returns its path."""
+        path = Path(out) if out is not None else self.folder / "report.html"
+        write_text(path, page(gather(self)))
+        return path
+
     def predict(
         self,
         task: str,
@@ -213,7 +226,8 @@ class Workspace:
         events = self.store.users_events(user)
         if events.height == 0:
             raise UnknownUserError(
-                f"User {user!r} is not in the log of {self.folder}. Check the id, or give a history with --history FILE."
+                f"User {user!r} is not in the log of {self.folder}. Check the id, or give a history with "
+                "--history FILE."
             )
         return answer(fitted, events, user, at, wishes)
 
@@ -409,7 +423,7 @@ def _event_time(value: object, now: datetime, number: int, where: str) -> int:
 
 
 def parse_moment(value: object, where: str = "the moment") -> datetime:
-    """A moment from a datetime, a date, ISO 8601 text or epoch seconds; without a zone it is UTC. Raises SettingError."""
+    """A moment from a datetime, a date, ISO 8601 text or epoch seconds, in UTC unless it has a zone."""
     try:
         if isinstance(value, datetime):
             moment = value

@@ -72,7 +72,8 @@ def predict(
     waited = getattr(answer, "time_to_next", None)
     if waited is not None and waited.median_s is not None:
         stdout.print(
-            f"next event in {span(waited.median_s)}; eight times in ten between {span(waited.p10_s)} and {span(waited.p90_s)}",
+            f"next event in {span(waited.median_s)}; eight times in ten between {span(waited.p10_s)} and "
+            f"{span(waited.p90_s)}",
             highlight=False,
         )
 

@@ -61,7 +61,8 @@ def ingest(
         show(counts, True)
         return
     stdout.print(
-        f"read {counts.read:,} = stored {counts.stored:,} + duplicate {counts.duplicate:,} + quarantined {counts.quarantined:,}",
+        f"read {counts.read:,} = stored {counts.stored:,} + duplicate {counts.duplicate:,} + quarantined "
+        f"{counts.quarantined:,}",
         highlight=False,
     )
     if counts.quarantined:
@@ -97,7 +98,8 @@ def prepare(folder: Folder, cut: Cut = None, set_: Set = None, as_json: AsJson =
         show(facts, True)
         return
     stdout.print(
-        f"cut {facts['cut']}: {before.events:,} events of {len(before):,} users before it, {after.events:,} of {len(after):,} after it; "
+        f"cut {facts['cut']}: {before.events:,} events of {len(before):,} users before it, {after.events:,} of "
+        f"{len(after):,} after it; "
         f"{len(prepared.items):,} items, {facts['features']} features a user",
         highlight=False,
     )

@@ -50,14 +50,14 @@ class BusyError(DesirelineError, OSError):
     """Somebody else holds the workspace's write lock."""
 
 
-class _Lookup(DesirelineError, KeyError):
+class _LookupError(DesirelineError, KeyError):
     def __str__(self) -> str:  # KeyError would print the message's repr
         return str(self.args[0]) if self.args else ""
 
 
-class UnknownUserError(_Lookup):
+class UnknownUserError(_LookupError):
     """No event of that user is in the log."""
 
 
-class UnknownModelError(_Lookup):
+class UnknownModelError(_LookupError):
     """No such model in the workspace."""

@@ -58,7 +58,8 @@ def storage_error(error: OSError, path: Path) -> StoreError:
     """The StoreError that says in words what the operating system refused."""
     if error.errno == errno.ENOSPC:
         return StoreError(
-            f"No space is left on the disk that holds {path}. Free some and run the command again; nothing already stored is lost."
+            f"No space is left on the disk that holds {path}. Free some and run the command again; nothing "
+            "already stored is lost."
         )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return StoreError(f"{path} may not be written: {error.strerror}. Check the folder's permissions.")

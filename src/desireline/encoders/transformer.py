@@ -32,7 +32,7 @@ class Transformer(Encoder):
             raise ValueError(f"d_model {settings.d_model} is no multiple of heads {settings.heads}")
         self.window = settings.length
         self.d_model = settings.d_model
-        self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
+        self.blocks: list[Block] = nn.ModuleList(Block(settings) for _ in range(settings.layers))  # type: ignore[assignment]
         self.last = nn.LayerNorm(settings.d_model)
 
     def forward(self, x: Tensor, start: Tensor) -> Tensor:
@@ -93,4 +93,4 @@ class Block(nn.Module):
         return x + self.dropout(self.down(F.gelu(self.up(self.forward_norm(x)))))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)

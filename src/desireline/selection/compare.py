@@ -1,8 +1,8 @@
 """`fit` and `compare`: every row under one protocol, the choice on validation, the confirmation on the test.
 
 The one-standard-error rule (Breiman et al. 1984, section 3.4.3): of all rows whose validation figure is within one
-standard error of the best one, the simplest is taken. The error is that of the paired difference to the best over users,
-so that users whom every model finds hard do not blur the choice. Simpler means: no network before a network, then fewer
+standard error of the best one, the simplest is taken. The error is that of the paired difference to the best over
+users, so that users whom every model finds hard do not blur the choice. Simpler means: no network before a network, then fewer
 learnt numbers.
 """
 
@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -25,11 +25,14 @@ from desireline.evaluation.intervals import paired_difference, user_interval
 from desireline.evaluation.lists import list_statistics
 from desireline.evaluation.result import Metric, Result, Row
 from desireline.schema.model import Schema
-from desireline.selection.fit import Run, curves, run_baseline, run_network
+from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs, run_seed
 from desireline.selection.fitted import Fitted, save
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS, Task
 from desireline.tasks.stages import Stage, stages
+
+
+FIT_BASELINES = ("popularity", "markov")  # the cheapest rows, so that no result stands alone
 
 
 @dataclass(frozen=True)
@@ -56,22 +59,14 @@ def fit(
     check_encoders([encoder])
     both = _asked_stages(folder, schema, task, protocol, at)
     rows = []
-    for name in ("popularity", "markov"):
-        rows.append(
-            _row(
-                task,
-                run_baseline(task, name, task.baselines(both[0].prepared, schema)[name][:1], schema, both),
-                both[1],
-                schema,
-                seed,
-            )
-        )
-    run = run_network(task, encoder, schema, both, [seed], epochs=epochs, folder=folder)
+    for name in FIT_BASELINES:
+        grid = task.baselines(both[0].prepared, schema)[name][:1]
+        rows.append(_row(task, run_baseline(task, name, grid, schema, both), both[1], schema, seed))
+    done = run_seed(Job(folder, schema, task.name, protocol, at, encoder, seed, epochs))
+    run = network_row([done], both[1], schema)
     rows.append(_row(task, run, both[1], schema, seed))
-    save(run.fitted, folder / "models")
-    summary = run.trained[0].summary()
     result = _result(task, both[1], run.fitted.id, rows, seed, begun)
-    return Compared(Result(**{**result.__dict__, "training": summary}), run.fitted)
+    return Compared(replace(result, training=done.trained.summary()), run.fitted)
 
 
 def compare(
@@ -85,24 +80,24 @@ def compare(
     seeds = [seed + k for k in range(schema.evaluate.seeds)]
     grids = task.baselines(both[0].prepared, schema)
     runs: list[Run] = []
-    with progress(f"{task.name}: rows", len(grids) + 1 + len(encoders), "rows") as advance:
+    jobs = [Job(folder, schema, task.name, protocol, at, encoder, s) for encoder in encoders for s in seeds]
+    jobs.append(Job(folder, schema, task.name, protocol, at, encoders[0], seeds[0], frozen=True))
+    tries = sum(len(grid) for grid in grids.values())
+    with progress(f"comparing for {task.name}", tries + len(jobs), "rows") as advance:
         for name, grid in grids.items():
-            runs.append(run_baseline(task, name, grid, schema, both))
-            advance(1, name)
-        for encoder in encoders:
-            runs.append(run_network(task, encoder, schema, both, seeds, folder=folder))
-            advance(1, encoder)
-        runs.append(run_network(task, encoders[0], schema, both, seeds[:1], frozen=True, folder=folder))
-        advance(1, "random-encoder")
+            runs.append(run_baseline(task, name, grid, schema, both, advance))
+        finished: dict[str, list[SeedRun]] = {}
+        for done in run_jobs(jobs):
+            finished.setdefault(done.job.name, []).append(done)
+            advance(1, f"{done.job.name}, seed {done.job.seed}")
+    runs += [network_row(seeds_of, both[1], schema) for seeds_of in finished.values()]
     chosen, why = choose(task, runs, both, schema, seed)
     rows = [_row(task, run, both[1], schema, seed) for run in runs]
     for run in runs:
         if run.kind == "model" or run.name == chosen.name:
             save(run.fitted, folder / "models")
     result = _result(task, both[1], chosen.fitted.id, rows, seed, begun)
-    return Compared(
-        Result(**{**result.__dict__, "chosen": chosen.name, "why": why, "notes": _warnings(task, runs)}), chosen.fitted
-    )
+    return Compared(replace(result, chosen=chosen.name, why=why, notes=_warnings(runs)), chosen.fitted)
 
 
 def evaluate(folder: Path, schema: Schema, fitted: Fitted, protocol: str, seed: int) -> Result:
@@ -111,7 +106,8 @@ def evaluate(folder: Path, schema: Schema, fitted: Fitted, protocol: str, seed: 
     test = stages(folder, schema, protocol, fitted.prepared.cut)[1]
     if test.prepared.folder != fitted.prepared.folder:
         raise DataError(
-            f"Model {fitted.id} was fitted on {fitted.prepared.folder.name}, but protocol {protocol} asks {test.prepared.folder.name}: the log or the schema has changed since. Fit it again."
+            f"Model {fitted.id} was fitted on {fitted.prepared.folder.name}, but protocol {protocol} asks "
+            f"{test.prepared.folder.name}: the log or the schema has changed since. Fit it again."
         )
     questions = fitted.task.questions(test, schema)
     measured = fitted.task.measure(fitted.predictions(questions), questions, schema, test.masks_seen)
@@ -149,7 +145,8 @@ def choose(task: Task, runs: list[Run], both: tuple[Stage, Stage], schema: Schem
     value = {name: v for name, v in value.items() if np.isfinite(v)}
     if not value:
         raise DataError(
-            "The validation slice asks nothing, so no model can be chosen: name an earlier --cut, or a longer horizon (--set horizon=0.2)."
+            "The validation slice asks nothing, so no model can be chosen: name an earlier --cut, or a longer "
+            "horizon (--set horizon=0.2)."
         )
     candidates = [run for run in runs if run.name in value and not run.fitted.info.get("frozen")]
     best = max(candidates, key=lambda run: value[run.name])
@@ -168,7 +165,10 @@ def choose(task: Task, runs: list[Run], both: tuple[Stage, Stage], schema: Schem
     elif chosen is best:
         reason = f"it is also the simplest of those within one standard error ({', '.join(r.name for r in within)})"
     else:
-        reason = f"{best.name} is best there ({abs(value[best.name]):.4f}), but not by more than one standard error, and {chosen.name} is simpler"
+        reason = (
+            f"{best.name} is best there ({abs(value[best.name]):.4f}), but not by more than one standard error, "
+            f"and {chosen.name} is simpler"
+        )
     on_test = user_interval(chosen.test.values[primary], chosen.test.user, schema.evaluate.bootstrap, seed)
     why = (
         f"{chosen.name}: {primary} {abs(value[chosen.name]):.4f} on validation; {reason}. "
@@ -185,7 +185,8 @@ def _asked_stages(folder: Path, schema: Schema, task: Task, protocol: str, at: d
     both = stages(folder, schema, protocol, at)
     if len(task.questions(both[1], schema)) == 0:
         raise DataError(
-            f"After the cut {iso(both[1].prepared.cut)} no user with a history has an event to ask for: name an earlier --cut, or another target type in desireline.yaml."
+            f"After the cut {iso(both[1].prepared.cut)} no user with a history has an event to ask for: name an "
+            "earlier --cut, or another target type in desireline.yaml."
         )
     return both
 
@@ -220,7 +221,7 @@ def _lists(run: Run, test: Stage) -> dict[str, float]:
     return list_statistics(run.test.lists, counts)
 
 
-def _warnings(task: Task, runs: list[Run]) -> list[str]:
+def _warnings(runs: list[Run]) -> list[str]:
     found = []
     for run in runs:
         lists = run.test.lists

@@ -40,6 +40,7 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
             int(info["seed"]),
             stop_after=epochs,
             planned=int(info["planned"]),
+            frozen=bool(info["frozen"]),
             checkpoints=folder / "training",
         )
         new = describe(
@@ -90,7 +91,8 @@ def current(folder: Path, schema: Schema, task: str, as_of: datetime | None) -> 
             return fitted
     earliest = min(f.prepared.cut for f in candidates)
     raise DataError(
-        f"As of {iso(as_of or earliest)} no model may answer: all have learned from later events, the earliest up to {iso(earliest)}. "
+        f"As of {iso(as_of or earliest)} no model may answer: all have learned from later events, the earliest up "
+        f"to {iso(earliest)}. "
         f"Run `desireline compare {folder} --task {task} --cut {iso(as_of or earliest)}` first."
     )
 

@@ -1,23 +1,35 @@
-"""Fitting one row of a table: a network over seeds, or a baseline over its constants, on validation and on the test."""
+"""Fitting one row of a table: a network over seeds, or a baseline over its constants, on validation and on the test.
+
+A network's seed is one job that depends on nothing but its arguments and the files on disk. Several run side by side,
+a process and a core each: on a small processor that is faster than one training on all cores, whose threads would wait for
+each other at every small product.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from desireline.core.progress import say
-from desireline.evaluation.intervals import user_interval
-from desireline.evaluation.result import Metric
+from desireline.evaluation.intervals import user_mean
 from desireline.schema.model import Schema
 from desireline.selection.fitted import Fitted, describe, new_network
-from desireline.sequences.batches import batches
+from desireline.sequences.batches import Batch, batches
+from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured, Task
-from desireline.tasks.stages import Stage
-from desireline.training.loop import Trained, train
+from desireline.tasks.stages import Stage, stages
+from desireline.training.loop import Trained, train, use_threads
 from desireline.training.network import Network
 
 
@@ -35,7 +47,39 @@ class Run:
     seeds: list[int]
     constants: dict[str, Any]
     trained: list[Trained] = field(default_factory=list)
-    validations: list[float] = field(default_factory=list)  # the primary metric, a seed or set of constants each
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network with one seed. `epochs`: train exactly so many and ask no validation. `frozen`: a random encoder."""
+
+    folder: Path
+    schema: Schema
+    task: str
+    protocol: str
+    at: datetime
+    encoder: str
+    seed: int
+    epochs: int | None = None
+    frozen: bool = False
+
+    @property
+    def name(self) -> str:
+        """The row's name."""
+        return "random-encoder" if self.frozen else self.encoder
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """What a job gives back; the network as its weights, so that it may come from another process."""
+
+    job: Job
+    validation: Measured | None
+    test: Measured
+    weights: dict[str, Tensor]
+    stop: int
+    trained: Trained
+    seconds: float
 
 
 def train_network(
@@ -45,11 +89,11 @@ def train_network(
     stage: Stage,
     seed: int,
     *,
+    planned: int,
     stop_after: int | None,
     asks: Any = None,
     frozen: bool = False,
-    checkpoints: Path | None = None,
-    planned: int | None = None,
+    checkpoints: Path,
 ) -> tuple[Network, Trained]:
     """Train a network on a stage; with `asks` (the stage's questions) it stops early by the task's primary metric."""
     network = new_network(task, encoder, schema.encoder, stage.prepared, seed)
@@ -58,41 +102,41 @@ def train_network(
     if frozen:
         for parameter in network.encoder.parameters():
             parameter.requires_grad = False
-    settings = schema.train
-    primary = task.primary(stage.prepared)
-    checkpoint = None
-    if checkpoints is not None:
-        key = [
-            task.name,
-            encoder,
-            frozen,
-            stage.name,
-            stage.protocol,
-            stage.prepared.folder.name,
-            seed,
-            stop_after,
-            planned,
-            schema.model_dump(),
-        ]
-        name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        checkpoint = checkpoints / f"{name}.safetensors"
-        if checkpoint.exists():
-            say(f"Going on with an unfinished training of {encoder} for {task.name} (seed {seed}).")
+    settings, primary = schema.train, task.primary(stage.prepared)
+    key = [
+        task.name,
+        encoder,
+        frozen,
+        stage.name,
+        stage.protocol,
+        stage.prepared.folder.name,
+        seed,
+        stop_after,
+        planned,
+    ]
+    digest = hashlib.sha256(json.dumps([*key, schema.model_dump()], sort_keys=True, default=str).encode()).hexdigest()
+    checkpoint = checkpoints / f"{digest[:16]}.safetensors"
+    if checkpoint.exists():
+        say(f"Going on with an unfinished training of {encoder} for {task.name} (seed {seed}).")
+
+    def loss(batch: Batch) -> tuple[Tensor, int]:
+        hidden, places = network(stage.train, batch)
+        return task.loss(network, hidden, places, labels, settings)
 
     def validate() -> float:
         measured = task.measure(task.network_predictions(network, asks), asks, schema, stage.masks_seen)
-        return _directed(task, primary, measured)
+        return directed(task, primary, measured)
 
     trained = train(
         network,
-        lambda batch: task.loss(network, *network(stage.train, batch), labels, settings),
+        loss,
         lambda epoch: batches(
             stage.train, network.encoder.layout, schema.encoder.length, settings.batch_targets, seed, epoch
         ),
         task.count(labels),
         settings,
         seed,
-        planned=planned or settings.epochs,
+        planned=planned,
         stop_after=stop_after,
         validate=validate if asks is not None and len(asks) else None,
         checkpoint=checkpoint,
@@ -101,140 +145,124 @@ def train_network(
     return network, trained
 
 
-def run_network(
-    task: Task,
-    encoder: str,
-    schema: Schema,
-    stages: tuple[Stage, Stage],
-    seeds: list[int],
-    *,
-    epochs: int | None = None,
-    frozen: bool = False,
-    folder: Path,
-) -> Run:
-    """A network's row: early stopping on validation fixes the epochs, then it learns anew from all before the test cut.
+def run_seed(job: Job) -> SeedRun:
+    """Early stopping on validation fixes the epochs, then the network learns anew from all before the test cut.
 
-    With `epochs` exactly so many are trained and validation is not asked. Under leave-one-out both stages learn from
-    the same events, so that the validated network itself is tested, as papers do.
+    Under leave-one-out both stages learn from the same events, so that the validated network itself is tested, as
+    papers do.
     """
     begun = time.perf_counter()
-    validation, test = stages
-    asked, asks = task.questions(test, schema), None
-    same = validation.prepared.folder == test.prepared.folder
-    tests, validated, trained, scores = [], [], [], []
-    fitted: Fitted | None = None
-    name = "random-encoder" if frozen else encoder
-    for seed in seeds:
-        stop, network = epochs, None
-        if epochs is None:
-            asks = asks if asks is not None else task.questions(validation, schema)
-            network, first = train_network(
-                task,
-                encoder,
-                schema,
-                validation,
-                seed,
-                stop_after=None,
-                asks=asks,
-                frozen=frozen,
-                checkpoints=folder / "training",
-            )
-            measured = task.measure(task.network_predictions(network, asks), asks, schema, validation.masks_seen)
-            validated.append(measured)
-            scores.append(_plain(task, task.primary(validation.prepared), measured))
-            stop = max(1, first.best_epoch)
-            trained.append(first)
-        if network is None or not same:
-            planned = epochs or schema.train.epochs  # the learning rate walks the same path as in validation
-            network, second = train_network(
-                task,
-                encoder,
-                schema,
-                test,
-                seed,
-                stop_after=stop,
-                frozen=frozen,
-                checkpoints=folder / "training",
-                planned=planned,
-            )
-            if epochs is not None:
-                trained.append(second)
-        tests.append(task.measure(task.network_predictions(network, asked), asked, schema, test.masks_seen))
-        if fitted is None:  # the first seed's network is the one that is kept
-            info = describe(
-                task,
-                name,
-                "model",
-                test.prepared,
-                schema,
-                seed,
-                {},
-                encoder_name=encoder,
-                epochs=stop,
-                planned=epochs or schema.train.epochs,
-                protocol=test.protocol,
-            )
-            fitted = Fitted(task, name, test.prepared, network, info)
-    assert fitted is not None
-    count = fitted.predictor.parameters_count if isinstance(fitted.predictor, Network) else 0
-    return Run(
-        name,
-        "baseline" if frozen else "model",
-        Measured.pooled(validated) if validated else None,
-        Measured.pooled(tests),
-        fitted,
-        time.perf_counter() - begun,
-        count,
-        seeds,
+    use_threads(job.schema.train)
+    task, schema = TASKS[job.task], job.schema
+    validation, test = stages(job.folder, schema, job.protocol, job.at)
+    planned = job.epochs or schema.train.epochs  # the learning rate walks the same path on both stages
+    common: dict[str, Any] = {"planned": planned, "frozen": job.frozen, "checkpoints": job.folder / "training"}
+    network, measured, trained, stop = None, None, None, job.epochs
+    if job.epochs is None:
+        asks = task.questions(validation, schema)
+        network, trained = train_network(
+            task, job.encoder, schema, validation, job.seed, stop_after=None, asks=asks, **common
+        )
+        measured = task.measure(task.network_predictions(network, asks), asks, schema, validation.masks_seen)
+        stop = max(1, trained.best_epoch)
+    if network is None or validation.prepared.folder != test.prepared.folder:
+        network, again = train_network(task, job.encoder, schema, test, job.seed, stop_after=stop, **common)
+        trained = trained or again
+    asked = task.questions(test, schema)
+    tested = task.measure(task.network_predictions(network, asked), asked, schema, test.masks_seen)
+    assert trained is not None
+    assert stop is not None
+    weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    return SeedRun(job, measured, tested, weights, stop, trained, time.perf_counter() - begun)
+
+
+def run_jobs(jobs: Sequence[Job]) -> Iterator[SeedRun]:
+    """Run jobs side by side, as many as there are cores; in this process when there is one job or one core."""
+    workers = min(len(jobs), os.cpu_count() or 1)
+    if workers <= 1:
+        yield from map(run_seed, jobs)
+        return
+    alone = [_single_threaded(job) for job in jobs]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(run_seed, alone)
+
+
+def _single_threaded(job: Job) -> Job:
+    one = job.schema.model_copy(deep=True)
+    one.train.threads = 1
+    return Job(**{**job.__dict__, "schema": one})
+
+
+def network_row(done: Sequence[SeedRun], test: Stage, schema: Schema) -> Run:
+    """The row of one network from its seeds; the first seed's network is the one that is kept."""
+    first = done[0]
+    task = TASKS[first.job.task]
+    network = new_network(task, first.job.encoder, schema.encoder, test.prepared, first.job.seed)
+    network.load_state_dict(first.weights)
+    info = describe(
+        task,
+        first.job.name,
+        "model",
+        test.prepared,
+        schema,
+        first.job.seed,
         {},
-        trained,
-        scores,
+        encoder_name=first.job.encoder,
+        epochs=first.stop,
+        planned=first.job.epochs or schema.train.epochs,
+        frozen=first.job.frozen,
+        protocol=test.protocol,
+    )
+    validated = [run.validation for run in done if run.validation is not None]
+    return Run(
+        first.job.name,
+        "baseline" if first.job.frozen else "model",
+        Measured.pooled(validated) if validated else None,
+        Measured.pooled([run.test for run in done]),
+        Fitted(task, first.job.name, test.prepared, network.eval(), info),
+        sum(run.seconds for run in done),
+        network.parameters_count,
+        [run.job.seed for run in done],
+        {},
+        [run.trained for run in done],
     )
 
 
-def run_baseline(task: Task, name: str, grid: list[dict[str, Any]], schema: Schema, stages: tuple[Stage, Stage]) -> Run:
+def run_baseline(
+    task: Task,
+    name: str,
+    grid: list[dict[str, Any]],
+    schema: Schema,
+    both: tuple[Stage, Stage],
+    advance: Callable[[], None] = lambda: None,
+) -> Run:
     """A baseline's row: each set of constants is tried on validation, the best learns from all before the test cut."""
     begun = time.perf_counter()
-    validation, test = stages
+    validation, test = both
     primary = task.primary(validation.prepared)
     asks, asked = task.questions(validation, schema), task.questions(test, schema)
-    best, best_score, best_measured, scores = grid[0], -float("inf"), None, []
+    best, best_score, best_measured = grid[0], -float("inf"), None
     for constants in grid:
         model = task.baseline(name, constants, schema, validation.prepared)
         model.fit(validation)
         measured = task.measure(model.predictions(asks), asks, schema, validation.masks_seen)
-        score = _directed(task, primary, measured)
-        scores.append(_plain(task, primary, measured))
-        if score > best_score:
+        score = directed(task, primary, measured)
+        if score > best_score or best_measured is None:
             best, best_score, best_measured = constants, score, measured
+        advance()
     model = task.baseline(name, best, schema, test.prepared)
     model.fit(test)
     measured = task.measure(model.predictions(asked), asked, schema, test.masks_seen)
     info = describe(task, name, "baseline", test.prepared, schema, 0, best, protocol=test.protocol)
     fitted = Fitted(task, name, test.prepared, model, info)
-    return Run(
-        name,
-        "baseline",
-        best_measured,
-        measured,
-        fitted,
-        time.perf_counter() - begun,
-        model.parameters,
-        [],
-        best,
-        [],
-        scores,
-    )
+    seconds = time.perf_counter() - begun
+    return Run(name, "baseline", best_measured, measured, fitted, seconds, model.parameters, [], best)
 
 
-def _plain(task: Task, primary: str, measured: Measured) -> float:
-    metric: Metric = user_interval(measured.values[primary], measured.user, 50, 0)
-    return metric.value
-
-
-def _directed(task: Task, primary: str, measured: Measured) -> float:
-    value = _plain(task, primary, measured)
-    if value != value:  # nothing was asked
+def directed(task: Task, primary: str, measured: Measured) -> float:
+    """The primary metric, to be maximised; minus infinity when nothing was asked."""
+    value = user_mean(measured.values[primary], measured.user)
+    if value != value:
         return -float("inf")
     return -value if task.is_loss(primary) else value
 

@@ -112,7 +112,8 @@ def load(workspace: Path, schema: Schema, name: str) -> Fitted:
     info = read_json(folder / "model.json")
     if info["digest"] != schema_digest(schema):
         raise ModelError(
-            f"Model {name} was made under another schema than the present desireline.yaml: fit it again, or put the schema back."
+            f"Model {name} was made under another schema than the present desireline.yaml: fit it again, or put "
+            "the schema back."
         )
     prepared_at = workspace / "prepared" / info["prepared"]
     if not (prepared_at / "meta.json").exists():

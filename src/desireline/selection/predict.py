@@ -47,7 +47,8 @@ def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wis
     questions = asked_now(sequences, to_us(as_of))
     if len(questions) == 0:
         raise UnknownUserError(
-            f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer from. Give one with --history FILE."
+            f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
+            "from. Give one with --history FILE."
         )
     for lo, _, predicted in fitted.predictions(questions):
         if fitted.task.name == "next_event":

@@ -1,15 +1,16 @@
 """Batches of windows over every user's whole history, filled by a token budget, with next to no padding.
 
 A history longer than the window is cut into windows whose border moves from epoch to epoch, so that each event is a
-target once an epoch and no border stays blind. Two layouts: `padded` takes windows of about equal length from a shuffled
-pool (sorting the whole epoch by length would hurt quality, see docs); `packed` fills rows of constant length by best fit
-within a shuffled pool. Cost: one gather a column; no per-event objects.
+target once an epoch and no border stays blind. Two layouts: `padded` takes windows of about equal length from a
+shuffled pool (sorting the whole epoch by length would hurt quality); `packed` fills rows of constant length by best
+fit within a shuffled pool. Cost: one gather a column; no per-event objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -85,7 +86,7 @@ def _packed(spans: NDArray[np.int64], length: int, tokens: int) -> Iterator[Batc
     made = int(row.max()) + 1 if len(row) else 0
     by_row = np.argsort(row, kind="stable")
     borders = np.searchsorted(row[by_row], np.arange(0, made + rows_a_batch, rows_a_batch))
-    for k, (lo, hi) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for k, (lo, hi) in enumerate(pairwise(borders)):
         pick = by_row[lo:hi]
         if len(pick):
             first = k * rows_a_batch

@@ -1,4 +1,4 @@
-"""Events under the ids of a prepared log: how any history is read by a model, from the log, a file or a live request."""
+"""Events under the ids of a prepared log: how a model reads any history, from the log, a file or a live request."""
 
 from __future__ import annotations
 

@@ -105,10 +105,11 @@ def prepare(folder: Path, schema: Schema, at: datetime, until: datetime | None =
     Raises DataError when no event lies before `at`.
     """
     store = EventStore(folder, schema)
-    first, last = store.span()
+    first = store.span()[0]
     if at <= first:
         raise DataError(
-            f"The cut {iso(at)} lies at or before the log's first event ({iso(first)}): nothing would be left to learn from. Name a later one with --cut."
+            f"The cut {iso(at)} lies at or before the log's first event ({iso(first)}): nothing would be left to "
+            "learn from. Name a later one with --cut."
         )
     key = f"{VERSION}|{store.version()}|{schema_digest(schema)}|{iso(at)}|{iso(until) if until else ''}"
     name = f"{at:%Y%m%dT%H%M%S}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -105,6 +105,9 @@ class Task(Protocol):
     def metrics(self, measured: Measured, resamples: int, seed: int) -> dict[str, Metric]:
         """Averages with intervals over users."""
 
+    def plots(self, measured: Measured) -> dict[str, Any]:
+        """Points that a report draws: of reliability, of the waiting time's PIT; {} for a task without."""
+
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
         """Row name -> sets of constants to choose among on validation."""
 

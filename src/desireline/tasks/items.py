@@ -49,7 +49,7 @@ def item_loss(
     negatives: Negatives,
     settings: TrainSettings,
 ) -> tuple[Tensor, int]:
-    """Summed loss of hidden [T, d] against targets [T, M] with weights [T, M], and the tokens that had a known target."""
+    """Summed loss of hidden [T, d] against targets [T, M] with weights [T, M]; the tokens that had a known target."""
     weights = np.where(targets >= FIRST, weights, 0).astype(np.float32)
     sums = weights.sum(axis=1)
     kept = np.flatnonzero(sums > 0)

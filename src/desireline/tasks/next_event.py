@@ -8,7 +8,7 @@ others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from desireline.classical import RECOMMENDERS
 from desireline.classical.interface import Recommender
 from desireline.classical.next_event import NEXT_EVENT, EventHistories, NextEventBaseline
-from desireline.evaluation.classification import calibration_metrics, log_loss
+from desireline.evaluation.classification import calibration_metrics, log_loss, reliability
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
 from desireline.evaluation.result import Metric
@@ -96,7 +96,7 @@ class NextEvent:
     def start(self, network: Network, labels: EventLabels) -> None:
         known = labels.gap_s[~labels.censored & np.isfinite(labels.gap_s)]
         if len(known):
-            network.heads["wait"].fit(torch.from_numpy(known))
+            _head(network, "wait").fit(torch.from_numpy(known))
 
     def labels(self, train: Sequences, end_us: int | None, schema: Schema) -> EventLabels:
         time, n = np.asarray(train["time"]), train.events
@@ -125,18 +125,17 @@ class NextEvent:
     def loss(
         self, network: Network, hidden: Tensor, places: NDArray[np.int64], labels: EventLabels, settings: TrainSettings
     ) -> tuple[Tensor, int]:
-        heads = network.heads
         event = torch.from_numpy(labels.event[places].astype(np.int64))
         known = event >= FIRST
         total = (
-            F.cross_entropy(masked_types(heads["type"](hidden[known])), event[known], reduction="sum")
+            F.cross_entropy(masked_types(_head(network, "type")(hidden[known])), event[known], reduction="sum")
             / labels.type_scale
         )
         item = labels.item[places]
         if (item >= FIRST).any():
             value, _ = item_loss(
                 network,
-                heads["item"](hidden),
+                _head(network, "item")(hidden),
                 item[:, None],
                 np.ones((len(item), 1), np.float32),
                 labels.negatives,
@@ -146,7 +145,7 @@ class NextEvent:
         if network.inputs.timed:
             gap = labels.gap_s[places]
             timed = torch.from_numpy(np.isfinite(gap))
-            value = heads["wait"].loss(
+            value = _head(network, "wait").loss(
                 hidden[timed], torch.from_numpy(gap)[timed], torch.from_numpy(labels.censored[places])[timed]
             )
             total = total + value / NORMAL_ENTROPY
@@ -160,9 +159,9 @@ class NextEvent:
         elapsed = elapsed_s(questions)
         with torch.inference_mode():
             for lo, hi in chunked(len(questions), network.inputs.items):
-                types = masked_types(network.heads["type"](hidden[lo:hi])).double().softmax(-1).numpy()
+                types = masked_types(_head(network, "type")(hidden[lo:hi])).double().softmax(-1).numpy()
                 waits = wait_quantiles(network, hidden[lo:hi], elapsed[lo:hi])
-                yield lo, hi, EventPrediction(types, item_scores(network, network.heads["item"](hidden[lo:hi])), waits)
+                yield lo, hi, EventPrediction(types, item_scores(network, _head(network, "item")(hidden[lo:hi])), waits)
 
     def measure(self, chunks: Chunks, questions: EventQuestions, schema: Schema, masks_seen: bool) -> Measured:
         parts: dict[str, list[NDArray[Any]]] = {}
@@ -201,6 +200,18 @@ class NextEvent:
         observed = measured.arrays["truth"] >= FIRST
         types, truth, user = (measured.arrays[name][observed] for name in ("types", "truth", "user"))
         return plain | (calibration_metrics(types, truth, user, resamples, seed) if len(truth) else {})
+
+    def plots(self, measured: Measured) -> dict[str, Any]:
+        observed = measured.arrays["truth"] >= FIRST
+        found: dict[str, Any] = {}
+        if observed.any():
+            types, truth = measured.arrays["types"][observed], measured.arrays["truth"][observed]
+            found["reliability"] = reliability(types, truth)
+        if "pit" in measured.arrays:
+            pit = measured.arrays["pit"]
+            heights, _ = np.histogram(pit[np.isfinite(pit)], bins=20, range=(0, 1), density=True)
+            found["pit"] = heights.tolist()
+        return found
 
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
         return {name: kind.grid for name, kind in NEXT_EVENT.items()}
@@ -275,7 +286,7 @@ def wait_quantiles(network: Network, hidden: Tensor, elapsed: NDArray[np.float64
     Read off the distribution on a grid of GRID points, evenly spaced in log(1 + seconds) up to twenty years.
     """
     grid = torch.expm1(torch.linspace(0, float(np.log1p(LONGEST_S)), GRID))
-    passed = network.heads["wait"].cdf(hidden, grid).double().numpy()  # [Q, GRID]
+    passed = _head(network, "wait").cdf(hidden, grid).double().numpy()  # [Q, GRID]
     points = grid.double().numpy()
     answer = np.empty((len(hidden), len(LEVELS)))
     for row in range(len(hidden)):
@@ -284,6 +295,10 @@ def wait_quantiles(network: Network, hidden: Tensor, elapsed: NDArray[np.float64
         rising = np.maximum.accumulate(passed[row])
         answer[row] = np.interp(levels, rising, points) - elapsed[row]
     return np.maximum(answer, 0)
+
+
+def _head(network: Network, name: str) -> Any:
+    return cast(nn.ModuleDict, network.heads)[name]
 
 
 def _entropy(counts: NDArray[np.float64]) -> float:

@@ -134,6 +134,9 @@ class Recommend:
             if np.isfinite(array).any()
         }
 
+    def plots(self, measured: Measured) -> dict[str, Any]:
+        return {}
+
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
         return {name: kind.grid for name, kind in RECOMMENDERS.items()}
 

@@ -73,7 +73,8 @@ def _temporal(folder: Path, schema: Schema, at: datetime) -> tuple[Stage, Stage]
     first, last = EventStore(folder, schema).span()
     if at > last:
         raise DataError(
-            f"The cut {iso(at)} lies after the log's last event ({iso(last)}): nothing would be left to ask for. Name an earlier one with --cut."
+            f"The cut {iso(at)} lies after the log's last event ({iso(last)}): nothing would be left to ask for. "
+            "Name an earlier one with --cut."
         )
     # the earlier cut follows from the log before the cut alone, so that the future cannot move it
     earlier = at - max((at - first) * schema.prepare.horizon, timedelta(microseconds=1))

@@ -1,7 +1,7 @@
 """The training loop: AdamW with warm-up and cosine, averaged weights, early stopping, exact resume.
 
-Every random choice of an epoch follows from the seed and the epoch's number, and a checkpoint stands after each epoch: a
-run that was killed goes on from the last whole epoch and ends with the same weights, to the bit, as an undisturbed one.
+Every random choice of an epoch follows from the seed and the epoch's number, and a checkpoint stands after each epoch:
+a run that was killed goes on from the last whole epoch and ends with the same weights, to the bit, as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def train(
 
     loss : a batch's summed loss and its number of targets
     planned : epochs over which the learning rate falls;  stop_after : end after so many of them (default: all)
-    validate : a figure to maximise, asked after each epoch under the averaged weights; without it the last epoch is kept
+    validate : a figure to maximise, asked after each epoch under the averaged weights; without it the last is kept
     checkpoint : a file for exact resume, removed at the end
     """
     use_threads(settings)
@@ -106,7 +106,8 @@ def train(
                 advance(targets)
             if not math.isfinite(summed):
                 raise ModelError(
-                    f"The loss is no longer finite in epoch {done.epochs + 1}: lower the learning rate (--set lr={settings.lr / 3:g}) or use --set precision=float32."
+                    f"The loss is no longer finite in epoch {done.epochs + 1}: lower the learning rate (--set "
+                    f"lr={settings.lr / 3:g}) or use --set precision=float32."
                 )
             done.epochs, done.targets = done.epochs + 1, done.targets + seen
             done.losses.append(summed / max(1, seen))
@@ -165,7 +166,8 @@ def _pace(share: float, warmup: float) -> float:
 def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
     """Weight decay for the matrices of layers only: not for embeddings, biases and norms."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
             (decayed if parameter.ndim >= 2 and id(parameter) not in tables else free).append(parameter)

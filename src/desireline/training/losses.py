@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from desireline.sequences.vocabulary import FIRST
+from desireline.training.kernels import exp_and_sum
 
 CHUNK = 512  # tokens whose scores over the whole catalogue stand in memory at once
 
@@ -35,9 +36,8 @@ class _Softmax(torch.autograd.Function):
         for lo in range(0, len(hidden), CHUNK):
             h = hidden[lo : lo + CHUNK]
             low_h = h.to(kind)
-            grown = (low_h @ table.T).exp_()  # [C, V]
-            grown[:, :FIRST] = 0  # padding and unknown are no candidates
-            total = grown.sum(dim=1, dtype=torch.float32)  # [C]
+            grown = low_h @ table.T  # [C, V], scores, then their exponentials
+            total = exp_and_sum(grown, FIRST)  # [C]; padding and unknown are no candidates
             loss += (total.log() * share[lo : lo + CHUNK]).sum()
             scale = (share[lo : lo + CHUNK] / total)[:, None]
             grad_hidden[lo : lo + CHUNK] = (grown @ table).float() * scale

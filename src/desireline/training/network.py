@@ -72,7 +72,7 @@ class Network(nn.Module):
 
     @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
-        """Hidden states [Q, d] right after the events at `places` [Q], each user's whole history read from its start."""
+        """Hidden states [Q, d] right after the events at `places` [Q], each user's history read from its start."""
         answer = torch.zeros(len(places), self.encoder.d_model)
         owner = np.searchsorted(sequences.offsets, places, side="right") - 1
         order = np.lexsort((places, owner))

@@ -1,0 +1,74 @@
+"""The command demo: the whole way on real data that the package carries."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from desireline.cli.app import AsJson, Seed, app, show, stdout
+from desireline.core.errors import StoreError
+from desireline.core.progress import say
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The workspace that is made.")] = Path("demo"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One encoder, one seed, a few epochs: under two minutes.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Two real years of a British gift shop: learn, recommend, compare, choose, report."""
+    from desireline.data import ATTRIBUTION, online_retail_ii
+    from desireline.workspace import SCHEMA_FILE, init_workspace
+
+    if (out / SCHEMA_FILE).exists():
+        say(f"{out} is there already: made anew.")
+        shutil.rmtree(out)
+    elif out.exists() and any(out.iterdir()):
+        raise StoreError(f"{out} is a folder with other things in it: name an empty one with --out.")
+    say(f"Data: {ATTRIBUTION}")
+    say("1/6 init: guessing the schema")
+    workspace, notes = init_workspace(out, source=online_retail_ii())
+    for note in notes:
+        say(f"    {note.key}: {note.text}")
+    say("2/6 ingest")
+    counts = workspace.ingest(online_retail_ii())
+    say(
+        f"    read {counts.read:,} = stored {counts.stored:,} + duplicate {counts.duplicate:,} + quarantined "
+        f"{counts.quarantined:,}"
+    )
+    say("3/6 check")
+    if not as_json:
+        stdout.print(workspace.check())
+    say("4/6 prepare")
+    prepared = workspace.prepare()
+    say(
+        f"    {prepared.before.events:,} events of {len(prepared.before):,} customers before the cut "
+        f"{prepared.cut:%Y-%m-%d}"
+    )
+    say("5/6 compare")
+    results = []
+    for task, encoders, settings in _plan(quick):
+        model = workspace.with_settings(settings).compare(task, encoders, seed=seed)
+        results.append(model.result)
+        if not as_json:
+            stdout.print(model.result)
+    say("6/6 report")
+    path = workspace.report()
+    if as_json:
+        show({"results": [r.to_json() for r in results], "report": str(path)}, True)
+    else:
+        stdout.print(f"Report: {path}", highlight=False)
+
+
+def _plan(quick: bool) -> list[tuple[str, list[str], dict[str, str]]]:
+    """Task, encoders and settings of each comparison: sized for two cores."""
+    if quick:
+        few = {"seeds": "1", "epochs": "2", "d_model": "32", "layers": "1"}
+        return [("recommend", ["gru"], few), ("next_event", ["gru"], few | {"epochs": "1"})]
+    return [("recommend", ["gru", "transformer"], {"epochs": "6"}), ("next_event", ["gru"], {"epochs": "4"})]

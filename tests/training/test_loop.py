@@ -1,0 +1,136 @@
+"""The loop: exact resume after a kill, early stopping, weight decay that spares embeddings."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from desireline.core.errors import ModelError
+from desireline.schema.model import TrainSettings
+from desireline.training.loop import _groups, train
+
+SETTINGS = TrainSettings(epochs=6, batch_targets=16, lr=0.05, ema=0.9, patience=2, threads=1)
+
+
+class Toy(nn.Module):
+    """Learns y = x·w with dropout, so that every step draws random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.drop = nn.Linear(4, 1), nn.Dropout(0.3)
+
+    def loss(self, batch):
+        x = torch.tensor([[b, b % 3, b % 5, 1.0] for b in batch]) / 10
+        return ((self.layer(self.drop(x)) - x.sum(1, keepdim=True)) ** 2).sum(), len(batch)
+
+
+def epoch(number):
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(number)).tolist()
+    return [order[lo : lo + 16] for lo in range(0, 64, 16)]
+
+
+def run(checkpoint=None, validate=None, **more):
+    toy = Toy()
+    done = train(toy, toy.loss, epoch, 64, SETTINGS, 3, planned=6, validate=validate, checkpoint=checkpoint, **more)
+    return toy, done
+
+
+KILLED = """
+    import os, signal, sys
+    sys.path.insert(0, {tests!r})
+    import test_loop
+    from pathlib import Path
+    def epoch(number):
+        for k, batch in enumerate(test_loop.epoch(number)):
+            if number == 3 and k == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+    toy = test_loop.Toy()
+    test_loop.train(toy, toy.loss, epoch, 64, test_loop.SETTINGS, 3, planned=6, checkpoint=Path({path!r}))
+"""
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    script = textwrap.dedent(KILLED.format(tests=str(Path(__file__).parent), path=str(path)))
+    killed = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.exists()
+    whole, done = run()
+    resumed, after = run(checkpoint=path)
+    assert after.epochs == done.epochs == 6
+    assert after.losses == done.losses
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not path.exists()
+
+
+def test_early_stopping_keeps_the_weights_of_the_best_epoch():
+    figures = iter([0.1, 0.5, 0.4, 0.3, 0.9, 0.9])
+    kept = []
+    toy = Toy()
+
+    def validate():
+        kept.append(toy.layer.weight.detach().clone())
+        return next(figures)
+
+    done = train(toy, toy.loss, epoch, 64, SETTINGS, 3, planned=6, validate=validate)
+    assert (done.epochs, done.best_epoch) == (4, 2)
+    assert torch.equal(toy.layer.weight, kept[1])
+
+
+def test_stopping_after_an_epoch_walks_the_same_path_as_the_longer_run():
+    path: list[torch.Tensor] = []
+    toy = Toy()
+
+    def validate():
+        path.append(toy.layer.weight.detach().clone())
+        return float(len(path))
+
+    train(toy, toy.loss, epoch, 64, SETTINGS, 3, planned=6, validate=validate)
+    short, _ = run(stop_after=3)
+    assert torch.equal(short.layer.weight, path[2])
+
+
+def test_a_damaged_checkpoint_is_named_and_not_silently_ignored(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"\x00" * 100)
+    with pytest.raises(ModelError, match="damaged"):
+        run(checkpoint=path)
+
+
+def test_a_loss_that_explodes_is_an_error_with_a_remedy():
+    toy = Toy()
+    with pytest.raises(ModelError, match="lr="):
+        train(toy, lambda b: (toy.loss(b)[0] * float("nan"), len(b)), epoch, 64, SETTINGS, 3, planned=6)
+
+
+def test_weight_decay_spares_embeddings_biases_and_norms():
+    module = nn.ModuleDict({"table": nn.Embedding(5, 4), "layer": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
+    decayed, free = (group["params"] for group in _groups(module, SETTINGS))
+    assert [p is module["layer"].weight for p in decayed] == [True]
+    assert len(free) == 4
+
+
+def test_checkpoints_are_safetensors(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+
+    class StopError(Exception):
+        pass
+
+    def validate():
+        if path.exists():
+            raise StopError
+        return 0.0
+
+    with pytest.raises(StopError):
+        run(checkpoint=path, validate=validate)
+    assert "average/layer.weight" in load_file(path)
