@@ -133,6 +133,14 @@ def test_what_is_not_finite_is_null() -> None:
         )
 
 
+def test_nested_divisions_cost_what_they_look_like() -> None:
+    text = "a"
+    for _ in range(45):  # each looks at its divisor twice: 2^45 evaluations, if they were not shared
+        text = f"1 / (a + {text})"
+    golden = _values(text, a=[1.0])[0]
+    assert golden == pytest.approx((math.sqrt(5) - 1) / 2)  # the continued fraction of ones
+
+
 def test_small_integers_do_not_overflow() -> None:
     frame = pl.DataFrame({"q": pl.Series([100], dtype=pl.Int8)})
     assert frame.select(compile_expression("q * 100", frame.schema, "value")).item() == 10_000

@@ -22,6 +22,7 @@ from typing import Literal
 import polars as pl
 
 from desireline.core.errors import SchemaError
+from desireline.schema.binding import finite_or_null, float_text, let
 from desireline.schema.syntax import Source, missing_columns
 
 INT64_MAX = 2**63 - 1
@@ -110,19 +111,7 @@ def number_column(name: str, dtypes: Mapping[str, pl.DataType], where: str) -> C
 
 
 def _finite(number: Compiled) -> Compiled:
-    return Compiled(_finite_or_null(number.expression.cast(pl.Float64)), "number", number.numeric_text)
-
-
-def _let(body: Callable[..., pl.Expr], *values: pl.Expr) -> pl.Expr:
-    """`body(*values)` with each value evaluated once: Polars evaluates an expression as often as it is written, so that
-    nested divisions, which look at their divisor twice, would cost 2^depth. The fields of a structure are references."""
-    fields = [f"{k}" for k in range(len(values))]
-    bound = pl.struct(value.alias(name) for name, value in zip(fields, values, strict=True))
-    return bound.struct.with_fields(body(*map(pl.field, fields)).alias("result")).struct.field("result")
-
-
-def _finite_or_null(number: pl.Expr) -> pl.Expr:
-    return _let(lambda x: pl.when(x.is_finite()).then(x), number)
+    return Compiled(finite_or_null(number.expression.cast(pl.Float64)), "number", number.numeric_text)
 
 
 def compile_any(text: str, dtypes: Mapping[str, pl.DataType], where: str) -> Compiled:
@@ -139,9 +128,9 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: lambda a, b: _let(lambda x, y: pl.when(y != 0).then(x / y), a, b),
+    ast.Div: lambda a, b: let(lambda x, y: pl.when(y != 0).then(x / y), a, b),
     # The remainder has the divisor's sign, as in Python.
-    ast.Mod: lambda a, b: _let(lambda x, y: pl.when(y != 0).then(x - (x / y).floor() * y), a, b),
+    ast.Mod: lambda a, b: let(lambda x, y: pl.when(y != 0).then(x - (x / y).floor() * y), a, b),
 }
 _ORDERING: dict[type[ast.cmpop], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     ast.Lt: operator.lt,
@@ -205,7 +194,7 @@ class _Compiler:
         if dtype.is_integer():
             return Compiled(column.cast(pl.Int64), "integer")
         if dtype.is_float():
-            return Compiled(_finite_or_null(column.cast(pl.Float64)), "number")
+            return Compiled(finite_or_null(column.cast(pl.Float64)), "number")
         if dtype in (pl.String, pl.Categorical, pl.Enum):
             return Compiled(column.cast(pl.String), "text")
         return Compiled(column, "boolean" if dtype == pl.Boolean else "other")
@@ -242,7 +231,7 @@ class _Compiler:
         if value.kind == "boolean":
             return Compiled(value.expression.cast(pl.Int64), "integer", value.numeric_text)
         if value.kind == "text" and not isinstance(value.literal, str):
-            read = _finite_or_null(value.expression.str.strip_chars().cast(pl.Float64, strict=False))
+            read = finite_or_null(value.expression.str.strip_chars().cast(pl.Float64, strict=False))
             return Compiled(read, "number", value.numeric_text | frozenset(value.expression.meta.root_names()))
         raise SchemaError(
             f"{self.where}: `{words}` in `{self.source.text[:200]}` is no number, and cannot be read as one."
@@ -395,17 +384,6 @@ class _Compiler:
             f"{self.where}: `{self.words(node)}` is not allowed ({what}). An expression may hold columns, numbers, "
             f"strings, + - * / %, comparisons, in [...], is None, and, or, not, and {', '.join(FUNCTIONS)}."
         )
-
-
-def float_text(number: pl.Expr) -> pl.Expr:
-    """Floats as text, whole ones without a point: 17850.0 is "17850", as the integer that it once was; NaN is null."""
-
-    def written(x: pl.Expr) -> pl.Expr:
-        whole = (x == x.floor()) & (x.abs() < 2**53)
-        text = pl.when(whole).then(x.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(x.cast(pl.String))
-        return pl.when(x.is_finite()).then(text)
-
-    return _let(written, number)
 
 
 def _readable(text: str) -> bool:

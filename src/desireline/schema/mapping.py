@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from desireline.core.errors import SchemaError
-from desireline.schema.expression import Compiled, compile_condition, compile_number, float_text, number_column
+from desireline.schema.binding import float_text
+from desireline.schema.expression import Compiled, compile_condition, compile_number, number_column
 from desireline.schema.model import FieldSpec, Schema
 from desireline.schema.syntax import missing_columns
 from desireline.schema.times import EPOCH_US, read_times
