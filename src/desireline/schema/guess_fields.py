@@ -41,15 +41,11 @@ CODES |= {
     "region",
     "city",
 }
-KEPT = (
-    "propensity",
-    "propensityscore",
-    "pscore",
-    "actionprobability",
-    "actionprob",
-)  # wanted even where it is constant
+CODES |= {"invoice", "order", "basket", "receipt", "ticket", "session", "visit", "bill", "account", "customer", "user"}
+CODE_ENDING = r"(?:id|编号|订单|类别|类目|品类|分类)$"
+KEPT = ("propensity", "propensityscore", "pscore", "actionprobability", "actionprob")  # wanted even when constant
 SPANS = {"duration", "dwell", "seconds", "elapsed", "secs"}
-SPAN_NAMES = (
+SPANS |= {
     "dwelltime",
     "watchtime",
     "timespent",
@@ -59,7 +55,7 @@ SPAN_NAMES = (
     "停留时长",
     "时长",
     "观看时长",
-)
+}
 _FILES: tuple[tuple[Kind, str], ...] = (
     ("image", r"(?i)\.(?:jpe?g|png|webp|gif|bmp)(?:\?.*)?$"),
     ("audio", r"(?i)\.(?:mp3|wav|flac|ogg|m4a|opus)(?:\?.*)?$"),
@@ -114,7 +110,7 @@ def _kind(view: Sample, column: Column, name: str) -> Kind:
         or re.search(r"(?:id|编号|订单|类别|类目|品类|分类)$", plain(column.name))
     ):
         return "category"
-    if parts & SPANS or plain(column.name) in SPAN_NAMES:
+    if (parts | {plain(column.name)}) & SPANS:
         view.note(key, "a duration by its name; its unit is taken to be seconds", True)
         return "duration"
     if _is_code(view, column):

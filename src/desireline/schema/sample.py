@@ -10,7 +10,7 @@ import polars as pl
 
 from desireline.schema.model import Schema
 from desireline.schema.names import plain
-from desireline.schema.presets import Preset
+from desireline.schema.presets import PRESETS, Preset
 
 MOST_ROWS = 200_000  # rows whose cells are looked at; spread over the whole sample
 ENOUGH = 0.99  # of the cells that must fit for a column to be of a kind
@@ -155,7 +155,9 @@ class Sample:
 
     def named(self, meaning: str) -> list[Column]:
         """Free columns whose name has a meaning, the surest name first."""
-        names = {name: rank for rank, name in enumerate(self.preset.columns[meaning])}
+        # Another domain's names come last: a shop's log may well call its customer a patient.
+        others = [name for preset in PRESETS.values() for name in preset.columns[meaning]]
+        names = {name: rank for rank, name in enumerate(dict.fromkeys([*self.preset.columns[meaning], *others]))}
         found = [column for column in self.free if plain(column.name) in names and not column.is_nested]
         return sorted(found, key=lambda column: names[plain(column.name)])
 
