@@ -16,10 +16,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError
+from desireline.events.roles import Roles
 from desireline.events.sessions import microseconds
 from desireline.features.definitions import DAY_US, HOURS, MONEY_ONE, WEEKDAYS, WINDOWS, counted_columns, definitions
 from desireline.features.entropy import c_log_c
-from desireline.features.roles import Roles
 from desireline.schema.model import Schema
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from desireline.core.errors import DataError
+from desireline.events.roles import Roles
 from desireline.events.sessions import microseconds
 from desireline.features.batch import EPOCH, LARGEST_MONEY, epoch_us
 from desireline.features.definitions import (
@@ -32,7 +33,6 @@ from desireline.features.definitions import (
     definitions,
 )
 from desireline.features.entropy import c_log_c
-from desireline.features.roles import Roles
 from desireline.schema.model import Schema
 
 VERSION = 1  # of the stored state; a change of meaning counts it up
