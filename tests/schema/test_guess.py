@@ -216,6 +216,11 @@ def test_a_table_that_is_no_log_is_an_error(name: str, says: str) -> None:
     [
         (pl.DataFrame({"item": ["a", "b"], "attributes": [[1], [2]]}), "table of items"),
         (pl.DataFrame({"customer_id": ["a", "b"]}), "list of users"),
+        (
+            pl.DataFrame({"id": [1, 2], "name": ["a", "b"], "description": ["a thing of many words " * 9] * 2}),
+            "table of items",
+        ),
+        (pl.DataFrame({"1": [1], "2268318": [2], "pv": ["pv"], "1511544070": [1511561733]}), "no header"),
         (pl.DataFrame({"user_id": [], "ts": []}), "no rows"),
         (pl.DataFrame({"user;time;item": ["a;b;c"]}), "delimiter"),
         (pl.DataFrame(), "no rows"),
@@ -339,6 +344,41 @@ def test_a_second_column_for_the_user_or_the_time_is_named() -> None:
     session = guess(shop().rename({"user_id": "session_id"}), "log.csv")
     assert session.schema.user == "session_id"
     assert "user" in unclear(session)
+
+
+def test_a_date_beside_an_hour_is_named() -> None:
+    frame = pl.DataFrame(
+        {"user": ["a", "b"], "date": ["2024-01-05"] * 2, "time": ["10:05", "9:30:01"], "item": ["x", "y"]}
+    )
+    found = guess(frame, "log.csv")
+    assert (found.schema.time.column, found.schema.fields) == ("date", {})
+    assert "hour alone" in said(found, "time.column")
+
+
+def test_what_other_logs_are_called() -> None:
+    rocket = csv(
+        "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n1433224214164,992329,addtocart,248676,"
+    )
+    schema = guess(rocket, "events.csv").schema
+    assert (schema.user, schema.item, schema.time.format, list(schema.types)) == (
+        "visitorid",
+        "itemid",
+        "epoch_ms",
+        ["view", "addtocart"],
+    )
+    cosmetics = csv(
+        "event_time,event_type,product_id,price,user_id\n2019-10-01 00:00:00 UTC,remove_from_cart,5,2.5,1\n"
+        "2019-10-01 00:00:03 UTC,view,6,3,1"
+    )
+    found = guess(cosmetics, "2019-Oct.csv")
+    assert (found.schema.value, found.schema.time.format) == ("price", "iso")
+    assert roles(found) == {"view": WANTED, "remove_from_cart": ["negative"]}
+    assert "their own" in said(found, "time.zone")
+    bank = csv(
+        "step,type,amount,nameOrig,nameDest\n1,PAYMENT,9839.64,C1231006815,M1979787155\n1,CASH_OUT,181.0,C1305486145,C553264065"
+    )
+    schema = guess(bank, "paysim.csv").schema
+    assert (schema.preset, schema.user, schema.item, schema.value) == ("finance", "nameOrig", "nameDest", "amount")
 
 
 def test_empty_constant_and_numbering_columns_are_left_out() -> None:

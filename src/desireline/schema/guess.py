@@ -6,6 +6,8 @@ fits both day-first and month-first, two columns that could be the user) is take
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 from desireline.core.errors import SchemaError
@@ -95,6 +97,12 @@ def _check_table(sample: pl.DataFrame, name: str) -> None:
             f'{name} has one column, "{sample.columns[0][:80]}": its delimiter was not recognised. '
             "Save it with commas or tabs between the columns."
         )
+    numbers = [column for column in sample.columns if re.fullmatch(r"-?\d+(?:\.\d+)?", column)]
+    if len(numbers) >= max(2, sample.width / 2):
+        raise SchemaError(
+            f"{name} seems to have no header: its columns would be called {_list(sample.columns)}. "
+            "Add a first line with names, as user_id,item_id,event_type,timestamp."
+        )
 
 
 def _check_events(view: Sample, name: str, time: str | None, item: str | None, event: str | None) -> None:
@@ -102,8 +110,11 @@ def _check_events(view: Sample, name: str, time: str | None, item: str | None, e
     if time is not None or event is not None:
         return
     wordy = [c for c in view.columns if c.is_text and c.mean_length >= 60]
-    repeated = item is None or view.column(item).distinct < view.column(item).filled
-    if wordy and repeated:
+    if item is None:
+        wordy = [c for c in wordy if plain(c.name).endswith(view.preset.columns["text"])]
+    elif view.column(item).distinct == view.column(item).filled:
+        wordy = []
+    if wordy:
         return
     raise SchemaError(
         f"{name} has no column that could be a user, a time or an event type: it looks like a table of items. "

@@ -91,7 +91,8 @@ def _is_moment(column: Column) -> bool:
 
 def _is_unique(column: Column, view: Sample) -> bool:
     named = column.is_string and column.numbers is None and not column.is_text
-    return named and view.height >= 100 and column.distinct > 0.9 * view.height and not _file_kind(column)
+    counted = column.is_whole and bool(set(words(column.name)) & CODES)
+    return (named or counted) and view.height >= 100 and column.distinct > 0.9 * view.height and not _file_kind(column)
 
 
 def _kind(view: Sample, column: Column, name: str) -> Kind:

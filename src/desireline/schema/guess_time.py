@@ -61,6 +61,13 @@ def guess_time(view: Sample) -> tuple[TimeSpec, str]:
     view.note("time.format", chosen.text, chosen.ambiguous)
     view.leave_out((f.column for f in times if f is not chosen), "a further time")
     _note_faults(view, chosen, spec)
+    for clock in [
+        c for c in view.named("time") if c.is_string and c.values.drop_nulls().str.contains(r"^\d{1,2}:\d{2}").all()
+    ]:
+        view.take(clock)
+        view.note(
+            "time.column", f"{clock.name} holds the hour alone and was left out; put day and hour in one column", True
+        )
     if chosen.is_position or not positions:
         return spec, "event"
     ties = positions[0].column.name
@@ -195,7 +202,7 @@ def _note_faults(view: Sample, chosen: _Format, spec: TimeSpec) -> None:
         view.note("time.format", f"{odd} of the sample's {len(cells)} rows lie before 1971 or after 2037", True)
     if not (isinstance(cells.dtype, pl.Datetime) and cells.dtype.time_zone) and chosen.format not in EPOCH_US:
         zoned = cells.dtype == pl.String and bool(
-            cells.drop_nulls().head(1000).str.contains(r"\d(?:Z|[+-]\d{2}:?\d{2})$").all()
+            cells.drop_nulls().head(1000).str.contains(r"\d(?: ?Z| ?UTC|[+-]\d{2}:?\d{2})$").all()
         )
         text = (
             "the times carry their own"

@@ -180,8 +180,8 @@ PRESETS: dict[str, Preset] = {
         ),
         marks=_n(
             """
-            accountid account accountnumber iban ccnum cardnumber merchant merchantid mcc balance amt txnid 账户
-            账号 卡号 商户
+            accountid account accountnumber iban ccnum cardnumber merchant merchantid mcc balance amt txnid nameorig
+            namedest oldbalanceorg 账户 账号 卡号 商户
             """
         ),
         constant="transaction",
