@@ -12,6 +12,7 @@ DIR/training/         checkpoints of unfinished trainings
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -31,7 +32,6 @@ from desireline.events.ingest import Counts, ingest
 from desireline.events.quarantine import Quarantine
 from desireline.events.sources import open_sources
 from desireline.events.store import EventStore
-from desireline.report import gather, page
 from desireline.schema import write as schema_file
 from desireline.schema.guess import Note, guess
 from desireline.schema.mapping import map_rows
@@ -113,7 +113,8 @@ class Workspace:
 
     def check(self) -> Health:
         """The log's health."""
-        return health(self.store, self.schema, Quarantine(self.folder).reasons())
+        reasons, cores = Quarantine(self.folder).reasons(), os.cpu_count() or 1
+        return health(self.store, self.schema, datetime.now(UTC), quarantine=reasons, cores=cores)
 
     def prepare(self, cut: Moment = None) -> Prepared:
         """Clean, encode, normalise, sessionise: the log as of `cut` (default: its last tenth is held out)."""
@@ -192,6 +193,8 @@ class Workspace:
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write one self-contained HTML page; returns its path."""
+        from desireline.report import gather, page
+
         path = Path(out) if out is not None else self.folder / "report.html"
         write_text(path, page(gather(self)))
         return path

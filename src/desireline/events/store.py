@@ -54,9 +54,7 @@ class EventStore:
         """The number of the last commit."""
         return int(self._table().version())
 
-    def scan(
-        self, columns: Sequence[str] | None = None, buckets: tuple[int, int] | None = None
-    ) -> pl.LazyFrame:
+    def scan(self, columns: Sequence[str] | None = None, buckets: tuple[int, int] | None = None) -> pl.LazyFrame:
         """The stored events, lazily and in no order; `buckets` is a half-open range that row groups are pruned by."""
         files = self._table().file_uris()
         if not files:
@@ -80,7 +78,9 @@ class EventStore:
             table = pl.DataFrame({"user": list(merged), "canonical": list(merged.values())})
             moved = [old for old, new in merged.items() if lo <= bucket_of(new) < hi and not lo <= bucket_of(old) < hi]
             if moved:
-                events = pl.concat([events, self.scan().filter(pl.col("user").is_in(moved)).collect(engine="streaming")])
+                events = pl.concat(
+                    [events, self.scan().filter(pl.col("user").is_in(moved)).collect(engine="streaming")]
+                )
             events = events.join(table, on="user", how="left", maintain_order="left")
             events = events.with_columns(user=pl.coalesce("canonical", "user")).drop("canonical")
             events = events.with_columns(bucket=bucket_expression(pl.col("user")))
@@ -183,5 +183,3 @@ def _root(parent: dict[str, str], user: str) -> str:
     while user in parent:
         user = parent[user]
     return user
-
-

@@ -68,7 +68,7 @@ class _Rows:
         return pl.repeat(value, len(self.raw), dtype=pl.String, eager=True)
 
 
-def map_rows(raw: pl.DataFrame, schema: Schema, first_row: int, now: datetime | None = None) -> Mapped:
+def map_rows(raw: pl.DataFrame, schema: Schema, first_row: int | pl.Series = 1, now: datetime | None = None) -> Mapped:
     """Map a source's rows to events.
 
     Parameters
@@ -78,7 +78,8 @@ def map_rows(raw: pl.DataFrame, schema: Schema, first_row: int, now: datetime | 
     schema
         Which column means what.
     first_row
-        The number of `raw`'s first row in its source; the first data row is 1.
+        The number of `raw`'s first row in its source; the first data row is 1. Or every row's number (Int64), where some
+        rows between were lost.
     now
         Times more than a day after it are rejected; by default the clock's.
 
@@ -105,7 +106,9 @@ def map_rows(raw: pl.DataFrame, schema: Schema, first_row: int, now: datetime | 
     missing = [name for name in schema.source_columns() if name not in raw.columns]
     if missing:
         raise missing_columns(missing, raw.columns, WHERE)
-    rows = _Rows(raw, schema, pl.int_range(first_row, first_row + len(raw), dtype=pl.Int64, eager=True))
+    if not isinstance(first_row, pl.Series):
+        first_row = pl.int_range(first_row, first_row + len(raw), dtype=pl.Int64, eager=True)
+    rows = _Rows(raw, schema, first_row)
     _user(rows)
     _time(rows, now or datetime.now(UTC))
     _event(rows)

@@ -103,7 +103,7 @@ class PrepareSettings(_Strict):
     min_item_count: int = Field(1, ge=1, description="items seen less often before the cut become unknown")
     max_categories: int = Field(10_000, ge=1, description="values kept per category field, by frequency")
     value_bins: int = Field(16, ge=2, description="quantile bins of a number, beside the zero bucket")
-    horizon: float = Field(0.1, gt=0, lt=0.5, description="share of the log's span held out when no cut is named")
+    horizon: float = Field(0.1, gt=0, lt=0.5, description="share of the log's events held out when no cut is named")
     workers: int = Field(0, ge=0, description="processes; 0: one a core")
 
 

@@ -12,7 +12,7 @@ leave-one-out/1   As papers do: of each user with three target events or more th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError
+from desireline.events.cut import cut
 from desireline.events.frame import content_hash
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
@@ -28,6 +29,8 @@ from desireline.sequences.ragged import TARGET, Sequences
 
 VERSIONS = {"temporal": "temporal/1", "leave-one-out": "leave-one-out/1"}
 MOST_USERS = 20_000
+QUANTILES = {"early": 0.01, "late": 0.99}  # the log's span without stray times
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,23 @@ class Stage:
         return int(self.timeline["time"].max(initial=self.from_us)) + 1
 
 
-def default_cut(store: EventStore, schema: Schema) -> datetime:
-    """The cut that holds out the last `prepare.horizon` share of the log's span."""
-    first, last = store.span()
-    return last - (last - first) * schema.prepare.horizon
+def default_cut(store: EventStore, schema: Schema, before: datetime | None = None) -> datetime:
+    """The cut that holds out the last `prepare.horizon` share of the log's events, or of those before a moment.
+
+    On the whole day in a log of months, on the whole hour in one of days.
+    """
+    times = store.scan(["time"]) if before is None else cut(store.scan(["time"]), before)[0]
+    share = schema.prepare.horizon
+    wanted = [pl.col("time").quantile(q, interpolation="lower").alias(name) for name, q in QUANTILES.items()]
+    found = times.select(*wanted, at=pl.col("time").quantile(1 - share, interpolation="lower"), last=pl.max("time"))
+    early, late, at, last = found.collect(engine="streaming").row(0)
+    if at is None:
+        raise DataError("The log holds no event from which a cut could be chosen.")
+    for unit in (timedelta(days=1), timedelta(hours=1)):
+        if late - early > 30 * unit:
+            at -= (at - EPOCH) % unit
+            break
+    return at if at > early else last  # a log of one moment: nothing can stand on both sides
 
 
 def stages(folder: Path, schema: Schema, protocol: str, at: datetime) -> tuple[Stage, Stage]:
@@ -70,14 +86,14 @@ def stages(folder: Path, schema: Schema, protocol: str, at: datetime) -> tuple[S
 
 
 def _temporal(folder: Path, schema: Schema, at: datetime) -> tuple[Stage, Stage]:
-    first, last = EventStore(folder, schema).span()
+    last = EventStore(folder, schema).span()[1]
     if at > last:
         raise DataError(
             f"The cut {iso(at)} lies after the log's last event ({iso(last)}): nothing would be left to ask for. "
             "Name an earlier one with --cut."
         )
     # the earlier cut follows from the log before the cut alone, so that the future cannot move it
-    earlier = at - max((at - first) * schema.prepare.horizon, timedelta(microseconds=1))
+    earlier = default_cut(EventStore(folder, schema), schema, at)
     made = []
     for name, prepared in (("validation", prepare(folder, schema, earlier, at)), ("test", prepare(folder, schema, at))):
         timeline = prepared.timeline
