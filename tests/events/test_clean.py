@@ -65,6 +65,11 @@ def test_rows_months_before_the_window_go() -> None:
     assert cleaned(ordinary() + strays) == {"impossible_time": 3}
 
 
+def test_rows_sprinkled_thinly_before_the_beginning_go() -> None:
+    strays = [{"user": "p1", "time": at(-days * 86400 + i)} for days in range(2, 12) for i in (0, 7)]
+    assert cleaned(ordinary(users=60, events=100) + strays) == {"impossible_time": 20}
+
+
 def test_a_log_that_grew_slowly_keeps_its_first_days() -> None:
     draw = random.Random(1)
     # doubling every month for two years: the first year holds one event in four thousand

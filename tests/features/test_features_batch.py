@@ -185,10 +185,12 @@ def test_sums_of_money_neither_drift_nor_overflow() -> None:
 
 
 def test_clocks_set_back_at_midnight_do_not_make_a_day_twice() -> None:
-    # Havana went from 01:00 back to 00:00 on 2023-11-05; Asuncion from midnight back to 23:00 on 2024-03-24
-    schema = Schema.model_validate(SCHEMA.model_dump() | {"time": {"zone": "America/Asuncion"}})
-    back = datetime(2024, 3, 24, 3, tzinfo=UTC)  # 00:00 at UTC-3 becomes 23:00 at UTC-4
-    times = [back - timedelta(minutes=50), back + timedelta(minutes=10), back + timedelta(minutes=90)]
-    assert [t.astimezone(ZoneInfo("America/Asuncion")).day for t in times] == [23, 23, 24]
+    # St. John's, 2010-11-07: at 00:01 back to 23:01 of the sixth
+    zone = "America/St_Johns"
+    schema = Schema.model_validate(SCHEMA.model_dump() | {"time": {"zone": zone}})
+    back = datetime(2010, 11, 7, 2, 31, tzinfo=UTC)
+    times = [back + timedelta(seconds=s) for s in (-90, -30, 30, 7200)]
+    assert [t.astimezone(ZoneInfo(zone)).day for t in times] == [6, 7, 6, 7]
     events = frame([{"time": t, "event": "buy"} for t in times], schema)
-    assert batch_features(events, NOW, schema)["active_days"].item() == 2
+    features = batch_features(events, NOW, schema)
+    assert features["active_days"].item() == features["target_days"].item() == 2

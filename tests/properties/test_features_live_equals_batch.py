@@ -19,7 +19,8 @@ from desireline.features.batch import batch_features
 from desireline.features.live import Plan, UserState
 from desireline.schema.model import EventSpec, EventType, FieldSpec, Schema, TimeSpec
 
-START = datetime(2024, 3, 1, 22, tzinfo=UTC)  # summer time begins within the log
+START = datetime(2010, 10, 28, 22, tzinfo=UTC)  # clocks are set back within the log
+BACK = (datetime(2010, 11, 7, 2, 31, tzinfo=UTC) - START) // timedelta(microseconds=1)  # in St. John's, at 00:01
 WIDEST = 150 * 86400 * 1_000_000
 
 
@@ -42,12 +43,13 @@ def schema(zone: str, positive: str | None) -> Schema:
     )
 
 
-SCHEMAS = [schema("Europe/London", None), schema("UTC", None), schema("America/Asuncion", "rating >= 3")]
+SCHEMAS = [schema("Europe/London", None), schema("UTC", None), schema("America/St_Johns", "rating >= 3")]
 PLANS = [Plan.of(s) for s in SCHEMAS]
 
 moments = st.one_of(
     st.integers(0, WIDEST),
     st.integers(0, 12).map(lambda n: n * 10_000_000),  # equal times
+    st.integers(-4, 4).map(lambda n: BACK + n * 30_000_000),
     st.integers(0, 150).map(lambda n: n * 86_400_000_000),  # windows and days to the microsecond
     st.integers(0, 90).map(lambda n: n * 1_800_000_000),  # gaps of exactly a session's
 )

@@ -97,7 +97,6 @@ def _count(events: pl.DataFrame, offsets: Integers, time: Integers, now: int, sc
     day = local // DAY_US
     last_day = _never_back(day, row, start)
     new_day = np.diff(last_day, prepend=last_day[:1] - 1) != 0
-    new_day[start] = True
     money, negative_money, valued = _money(events, target, negative, offsets)
 
     running = {

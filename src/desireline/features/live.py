@@ -37,7 +37,7 @@ from desireline.schema.model import Schema
 
 VERSION = 1  # of the stored state; a change of meaning counts it up
 LONGEST_US = max(WINDOWS.values()) * DAY_US
-QUARTER_US = 900_000_000  # zones change their offset at quarters of an hour
+MINUTE_US = 60_000_000  # zones change their offset at whole minutes
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class UserState:
 
     def _clock(self, now: int) -> None:
         """Session, day, hour and weekday of an event, and its moment's entry in `recent`."""
-        wall = now + _offset_us(self.plan.zone, now // QUARTER_US)
+        wall = now + _offset_us(self.plan.zone, now // MINUTE_US)
         day = wall // DAY_US
         self._add(f"hour_{HOURS[wall % DAY_US // (4 * 3600 * 1_000_000)]}")
         self._add(f"weekday_{WEEKDAYS[(day + 3) % 7]}")  # 1970 began on a Thursday
@@ -256,14 +256,14 @@ def _names(plan: Plan) -> list[str]:
     return [name for pair in pairs for name in pair if name is not None]
 
 
-@lru_cache(maxsize=4096)
-def _offset_us(zone: str, quarter: int) -> int:
+@lru_cache(maxsize=65_536)
+def _offset_us(zone: str, minute: int) -> int:
     """Wall clock less UTC, by the time-zone table that the batch form uses."""
     if zone == "UTC":
         return 0
-    moment = pl.Series([quarter * QUARTER_US]).cast(pl.Datetime("us", "UTC"))
+    moment = pl.Series([minute * MINUTE_US]).cast(pl.Datetime("us", "UTC"))
     wall = moment.dt.convert_time_zone(zone).dt.replace_time_zone(None)
-    return int(wall.cast(pl.Int64).item()) - quarter * QUARTER_US
+    return int(wall.cast(pl.Int64).item()) - minute * MINUTE_US
 
 
 def _moment(us: int) -> datetime:
