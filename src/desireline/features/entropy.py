@@ -24,7 +24,7 @@ def c_log_c(longest: int) -> NDArray[np.int64]:
     Examples
     --------
     >>> f = c_log_c(3)
-    >>> round((f[4 - 1] - f[2] - f[1]) / 3 / ENTROPY_ONE, 6)  # counts 2 and 1: ln 3 - 2/3 ln 2
+    >>> float(round((f[3] - f[2] - f[1]) / 3 / ENTROPY_ONE, 6))  # counts 2 and 1: ln 3 - 2/3 ln 2
     0.636514
     """
     global _table
