@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from desireline.schema.model import Schema
 
 # measured on this project's own steps, one core of an AMD EPYC of 2023, Online Retail II and made-up clickstreams
-PREPARE_US = 2.5  # a core, an event: read, clean, sessions, features, codes, write
+PREPARE_US = 2.0  # a core, an event: read, clean, sessions, features, codes, write
 PREPARE_BYTES = 400  # an event of the part that a worker holds: strings, their codes, running sums
 PART_EVENTS = 500_000
+SPAWN_S = 1.2  # processes start
 PROCESS_MIB = 250  # an interpreter with polars and numpy
 TRAIN_MIB = 700  # the same with PyTorch
 RATE_FLOPS = 20e9  # a core, float32, all overheads within
@@ -33,10 +34,10 @@ def estimate_prepare(events: int, users: int, schema: Schema, cores: int) -> Est
     own = [field for field in schema.fields.values() if field.of == "event"]
     width = 25 + 4 * sum(f.kind == "category" for f in own) + 6 * sum(f.kind in ("number", "duration") for f in own)
     return Estimate(
-        1.5 + events * PREPARE_US * 1e-6 / workers,
+        SPAWN_S * (workers > 1) + events * PREPARE_US * 1e-6 / workers,
         PROCESS_MIB + workers * (PROCESS_MIB + part * PREPARE_BYTES / 2**20),
         (events * width + users * 600) / 2**20,
-        f"1.5 s + {PREPARE_US} us x events / {workers} processes; memory {PROCESS_MIB} MiB + a process "
+        f"{PREPARE_US} us x events / {workers} processes, {SPAWN_S} s to start more than one; memory {PROCESS_MIB} MiB + a process "
         f"({PROCESS_MIB} MiB + {PREPARE_BYTES} B x {part:,} events); disk {width} B an event + 600 B a user",
     )
 
