@@ -37,8 +37,9 @@ def estimate_prepare(events: int, users: int, schema: Schema, cores: int) -> Est
         SPAWN_S * (workers > 1) + events * PREPARE_US * 1e-6 / workers,
         PROCESS_MIB + workers * (PROCESS_MIB + part * PREPARE_BYTES / 2**20),
         (events * width + users * 600) / 2**20,
-        f"{PREPARE_US} us x events / {workers} processes, {SPAWN_S} s to start more than one; memory {PROCESS_MIB} MiB + a process "
-        f"({PROCESS_MIB} MiB + {PREPARE_BYTES} B x {part:,} events); disk {width} B an event + 600 B a user",
+        f"{PREPARE_US} us x events / {workers} processes, {SPAWN_S} s to start more than one; "
+        f"memory {PROCESS_MIB} MiB + a process ({PROCESS_MIB} MiB + {PREPARE_BYTES} B x {part:,} events); "
+        f"disk {width} B an event + 600 B a user",
     )
 
 
