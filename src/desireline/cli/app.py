@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stdout = Console()
+stdout = Console(width=None if sys.stdout.isatty() else 120)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The workspace folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -9,6 +9,11 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
+SCREEN = {  # metrics of a task that fit a terminal
+    "recommend": ("NDCG@10", "HR@10", "NDCG@10 new", "NDCG@10 repeat", "coverage@10"),
+    "next_event": ("log-loss", "macro-F1", "ECE", "NDCG@10", "CRPS"),
+}
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -88,22 +93,19 @@ class Result:
         )
 
     def columns(self) -> list[str]:
-        """The metrics that fit a screen: the primary first, then the plain ones at 10 and those without a rank."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row.metrics))
-        shown = [
-            n for n in names if n != self.primary and ("@" not in n or n.endswith("@10") or "@10 " in n or "%" in n)
-        ]
-        return [self.primary, *shown][:9]
+        """The metrics that fit a screen, the primary first; `table` has all."""
+        there = {name for row in self.rows for name in row.metrics}
+        return [self.primary, *(n for n in SCREEN.get(self.task, ()) if n in there and n != self.primary)]
 
     def __rich__(self) -> Table:
-        title = f"{self.task} · {self.protocol} · cut {self.cut}"
-        table = Table(title=title, caption=self.why, title_justify="left", caption_justify="left")
-        table.add_column("name", no_wrap=True)
+        title = f"{self.task} · {self.protocol} · cut {self.cut} · {self.primary} with its 95 % interval over users"
+        table = Table(title=title, caption=self.why, title_justify="left", caption_justify="left", box=None)
+        table.add_column("", no_wrap=True)
         for name in self.columns():
-            table.add_column(name, justify="right")
-        table.add_column("s", justify="right")
+            table.add_column(name, justify="right", min_width=23 if name == self.primary else 6)
+        table.add_column("seconds", justify="right")
         for row in self.rows:
-            cells = [_cell(row.metrics.get(name)) for name in self.columns()]
+            cells = [_cell(row.metrics.get(name), name == self.primary) for name in self.columns()]
             style = "bold green" if row.name == self.chosen else "" if row.kind == "model" else "dim"
             table.add_row(row.name, *cells, f"{row.seconds:,.1f}", style=style)
         return table
@@ -114,7 +116,7 @@ class Result:
             "<tr>"
             + "".join(
                 f"<td>{escape(c)}</td>"
-                for c in [row.name, *(_cell(row.metrics.get(n)) for n in self.columns()), f"{row.seconds:,.1f}"]
+                for c in [row.name, *(_cell(row.metrics.get(n), True) for n in self.columns()), f"{row.seconds:,.1f}"]
             )
             + "</tr>"
             for row in self.rows
@@ -122,5 +124,7 @@ class Result:
         return f"<table><caption>{escape(self.task)} · {escape(self.protocol)}</caption><tr>{head}</tr>{body}</table><p>{escape(self.why or '')}</p>"
 
 
-def _cell(metric: Metric | None) -> str:
-    return "–" if metric is None else f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"
+def _cell(metric: Metric | None, interval: bool) -> str:
+    if metric is None:
+        return "–"
+    return f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]" if interval else f"{metric.value:.4f}"

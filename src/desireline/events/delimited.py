@@ -77,10 +77,7 @@ class Delimited:
 
     def _scan(self) -> pl.LazyFrame:
         _, delimiter, header = self._read_layout()
-        return pl.scan_csv(
-            self.path, separator=delimiter, infer_schema=False, has_header=True, new_columns=header,
-            missing_utf8_is_empty_string=True, truncate_ragged_lines=False,
-        )  # fmt: skip
+        return pl.scan_csv(self.path, separator=delimiter, infer_schema=False, new_columns=header)
 
     def _is_regular(self) -> bool:
         """Whether every row has the header's number of cells and no quote or NUL: one pass over the bytes."""

@@ -126,7 +126,7 @@ class TrainSettings(_Strict):
     negatives: int = Field(1024, ge=1, description="shared negatives of the sampled softmax")
     next_items: int = Field(3, ge=1, description="a position's target: the next so many items, weights halving")
     temperature: float = Field(0.07, gt=0, description="of the cosine between hidden state and item")
-    batch_targets: int = Field(1024, ge=16, description="targets in one optimiser step")
+    batch_targets: int = Field(512, ge=16, description="targets in one optimiser step")
     lr: float = Field(2e-3, gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to embeddings, biases and norms")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
@@ -137,7 +137,7 @@ class TrainSettings(_Strict):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network's products; auto: bfloat16 where the processor has it and it pays"
     )
-    threads: int = Field(0, ge=0, description="processor threads; 0: every core")
+    threads: int = Field(0, ge=0, description="processor threads of one training; 0: one for four cores")
 
 
 class EvaluateSettings(_Strict):

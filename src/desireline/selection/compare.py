@@ -31,7 +31,6 @@ from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS, Task
 from desireline.tasks.stages import Stage, stages
 
-
 FIT_BASELINES = ("popularity", "markov")  # the cheapest rows, so that no result stands alone
 
 

@@ -27,10 +27,10 @@ from desireline.core.progress import progress
 from desireline.events.clean import Limits, clean, fit_limits
 from desireline.events.cut import cut
 from desireline.events.frame import BUCKETS, content_hash
+from desireline.events.roles import Roles
 from desireline.events.sessions import with_sessions
 from desireline.events.store import EventStore
 from desireline.features.batch import batch_features
-from desireline.schema.expression import compile_expression
 from desireline.schema.model import Schema
 from desireline.sequences.normalise import Bins
 from desireline.sequences.ragged import COLUMNS, NEGATIVE, POSITIVE, TARGET, Sequences
@@ -125,7 +125,7 @@ def local_columns(rows: pl.DataFrame, codes: dict[str, NDArray[np.int32]], schem
         "event": types.encode(rows["event"]).astype(np.int16),
         "value": rows["value"].fill_null(float("nan")).to_numpy().astype(np.float32),
         "session": rows["session"].to_numpy().astype(np.int32),
-        "role": rows.select(roles(schema, rows.schema)).to_series().to_numpy().astype(np.uint8),
+        "role": role_bits(rows, schema),
     }
     for name in number_fields(schema):
         columns[f"number_{name}"] = rows[name].fill_null(float("nan")).to_numpy().astype(np.float32)
@@ -133,19 +133,11 @@ def local_columns(rows: pl.DataFrame, codes: dict[str, NDArray[np.int32]], schem
     return Sequences(users["value"], offsets, columns)
 
 
-def roles(schema: Schema, dtypes: pl.Schema) -> pl.Expr:
+def role_bits(rows: pl.DataFrame, schema: Schema) -> NDArray[np.uint8]:
     """The `role` column: bit 0 positive, bit 1 target, bit 2 negative."""
-    positive = (
-        compile_expression(schema.positive, dtypes, "positive").fill_null(False)
-        if schema.positive
-        else pl.col("event").is_in(schema.types_with("positive"))
-    )
-    target = pl.col("event").is_in(schema.types_with("target"))
-    if schema.positive:
-        target = target & positive
-    negative = pl.col("event").is_in(schema.types_with("negative"))
-    bits = [(positive, POSITIVE), (target, TARGET), (negative, NEGATIVE)]
-    return pl.sum_horizontal(flag.cast(pl.Int32) * bit for flag, bit in bits).alias("role")
+    flags = Roles.of(schema).flags(rows)
+    bits = [flag * np.uint8(bit) for flag, bit in zip(flags, (POSITIVE, TARGET, NEGATIVE), strict=True)]
+    return np.asarray(bits[0] | bits[1] | bits[2], np.uint8)
 
 
 def _item_rows(before: pl.DataFrame, schema: Schema) -> pl.DataFrame:
@@ -190,7 +182,8 @@ def write_prepared(folder: Path, schema: Schema, at: datetime, until: datetime |
     parts = min(BUCKETS, 1 << max(0, (total // PART_EVENTS)).bit_length())
     width = BUCKETS // parts
     ranges = [(lo, lo + width) for lo in range(0, BUCKETS, width)]
-    workers = schema.prepare.workers or os.cpu_count() or 1
+    # below a few parts a second process costs more to start than it saves
+    workers = schema.prepare.workers or (os.cpu_count() or 1 if parts >= 8 else 1)
     with TemporaryDirectory(dir=out, prefix=".parts-") as temporary:
         job = Job(folder, schema, at, until, limits, Path(temporary), max(1, before_events // SAMPLE))
         counts: list[dict[str, Any]] = []

@@ -87,7 +87,7 @@ class NextEvent:
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         return nn.ModuleDict(
             {
-                "type": nn.Linear(d_model, len(prepared.vocabularies["event"])),
+                "event_type": nn.Linear(d_model, len(prepared.vocabularies["event"])),
                 "item": nn.Linear(d_model, d_model),
                 "wait": WaitingTime(d_model),
             }
@@ -128,7 +128,7 @@ class NextEvent:
         event = torch.from_numpy(labels.event[places].astype(np.int64))
         known = event >= FIRST
         total = (
-            F.cross_entropy(masked_types(_head(network, "type")(hidden[known])), event[known], reduction="sum")
+            F.cross_entropy(masked_types(_head(network, "event_type")(hidden[known])), event[known], reduction="sum")
             / labels.type_scale
         )
         item = labels.item[places]
@@ -159,7 +159,7 @@ class NextEvent:
         elapsed = elapsed_s(questions)
         with torch.inference_mode():
             for lo, hi in chunked(len(questions), network.inputs.items):
-                types = masked_types(_head(network, "type")(hidden[lo:hi])).double().softmax(-1).numpy()
+                types = masked_types(_head(network, "event_type")(hidden[lo:hi])).double().softmax(-1).numpy()
                 waits = wait_quantiles(network, hidden[lo:hi], elapsed[lo:hi])
                 yield lo, hi, EventPrediction(types, item_scores(network, _head(network, "item")(hidden[lo:hi])), waits)
 

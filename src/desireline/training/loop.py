@@ -123,8 +123,12 @@ def train(
 
 
 def use_threads(settings: TrainSettings) -> None:
-    """Let torch use as many threads as the settings say; 0 means every core."""
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    """Let torch use as many threads as the settings say; 0: one for four cores, at least one.
+
+    The products of one step are small: threads that wait for each other cost more than they bring, and on a machine
+    that is busy with other work many times more.
+    """
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // 4))
 
 
 def _validated(
