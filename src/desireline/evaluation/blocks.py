@@ -19,7 +19,7 @@ LEAST = 64  # rows below which a further thread costs more than it brings
 def over_blocks(rows: int, run: Callable[[int, int], None], least: int = LEAST) -> None:
     """Call `run(lo, hi)` for ranges that cover 0 … rows, side by side; an error of any of them is raised here."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(cores, numba.config.NUMBA_NUM_THREADS)
+    threads = min(cores, int(vars(numba.config)["NUMBA_NUM_THREADS"]))  # what the environment allows
     blocks = max(1, min(threads * 4, rows // least))
     if blocks == 1 or threads == 1:
         run(0, rows)

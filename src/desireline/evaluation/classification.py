@@ -43,9 +43,9 @@ def calibration_metrics(
     probability : float64 [Q, types];  truth : int64 [Q], the type that came;  user : int64 [Q]
 
     macro-F1: the mean over the types that came of 2 · right / (guessed + came), the guess being the most probable type.
-    ECE: Σ over bins of equal mass of |mean confidence − share right| × share of questions (Naeini et al. 2015); the bins
-    are those of the whole sample in every resample. Intervals by bootstrap over users. Raises DataError when a
-    probability is nan.
+    ECE: Σ over bins of equal mass of |mean confidence − share right| × share of questions (Naeini et al. 2015); every
+    resample has the bins of the whole sample. Intervals by bootstrap over users. Raises DataError when a probability is
+    nan.
     """
     _check(probability)
     _, row = np.unique(user, return_inverse=True)
@@ -103,7 +103,8 @@ def _table(
     weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """float64 [rows, columns]: how often, or with what sum of weights, each pair stands there."""
-    return np.bincount(row * columns + column, weights=weight, minlength=rows * columns).reshape(rows, columns) * 1.0
+    held = np.bincount(row * columns + column, weights=weight, minlength=rows * columns)
+    return held.reshape(rows, columns).astype(np.float64)
 
 
 def _mass_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -3,8 +3,8 @@
 Questions of one user are not independent, so a figure is the mean over users of the user's own mean, and users are what
 is drawn with replacement (arXiv 2305.02461 on why no rank test at these sizes: effect size and interval instead).
 
-Which users a resample draws follows from the seed and the number of users alone, by a counter-based generator: rows of a
-table see the same resamples, none depends on another, and nothing of size resamples × users is kept.
+Which users a resample draws follows from the seed and the number of users alone, by a counter-based generator: rows of
+a table see the same resamples, none depends on another, and nothing of size resamples × users is kept.
 """
 
 from __future__ import annotations
