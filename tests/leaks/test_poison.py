@@ -1,0 +1,123 @@
+"""Poison the future: whatever happens at or after the cut, every prepared byte before it stays the same."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from desireline.schema.model import AliasSpec, EventSpec, FieldSpec, Schema, TimeSpec
+from desireline.sequences.prepare import write_prepared
+from desireline.tasks.stages import default_cut
+from desireline.workspace import Workspace, init_workspace
+
+CUT = datetime(2024, 3, 1, tzinfo=UTC)
+SCHEMA = Schema(
+    user="who",
+    time=TimeSpec(column="at"),
+    event=EventSpec(column="what"),
+    item="item",
+    value="price",
+    fields={
+        "channel": FieldSpec(column="channel", kind="category"),
+        "brand": FieldSpec(column="brand", kind="category", of="item"),
+        "stay": FieldSpec(column="stay", kind="duration"),
+    },
+    types={"view": {"roles": ["positive", "target"]}, "buy": {"roles": ["positive", "target"]}, "alias": {}},
+    alias=AliasSpec(event="alias", column="other"),
+)
+
+
+def log() -> pl.DataFrame:
+    rows = []
+    for k in range(900):
+        user, item = k % 23, (k * k) % 17
+        rows.append(
+            {
+                "who": f"u{user}",
+                "at": datetime(2024, 1, 1) + timedelta(hours=2.1 * k, minutes=user),
+                "what": "buy" if k % 5 == 0 else "view",
+                "item": f"i{item}",
+                "price": float(k % 7),
+                "channel": f"c{k % 3}",
+                "brand": f"b{item % 4}",
+                "stay": float(k % 50),
+                "other": None,
+            }
+        )
+    rows.append({**rows[100], "what": "alias", "item": None, "other": "u5"})
+    return pl.DataFrame(rows, schema_overrides={"other": pl.String})
+
+
+def prepared(tmp_path: Path, name: str, rows: pl.DataFrame) -> Path:
+    folder = tmp_path / name
+    workspace, _ = init_workspace(folder, schema=SCHEMA)
+    rows.write_parquet(tmp_path / f"{name}.parquet")
+    workspace.ingest(tmp_path / f"{name}.parquet")
+    return workspace.prepare(CUT).folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and "after" not in p.parts and p.name != "meta.json"]
+    assert len(paths) > 15
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+FUTURE = pl.col("at") >= CUT.replace(tzinfo=None)
+POISONS = {
+    "deleted": lambda rows: rows.filter(~FUTURE),
+    "changed": lambda rows: rows.with_columns(
+        pl.when(FUTURE).then(pl.lit("i3")).otherwise("item").alias("item"),
+        pl.when(FUTURE).then(pl.lit(1e9)).otherwise("price").alias("price"),
+        pl.when(FUTURE).then(pl.lit("poison")).otherwise("brand").alias("brand"),
+        pl.when(FUTURE).then(pl.lit("poison")).otherwise("channel").alias("channel"),
+    ),
+    "new users, items and times": lambda rows: pl.concat(
+        [
+            rows,
+            rows.with_columns(
+                at=CUT.replace(tzinfo=None) + pl.duration(days=pl.int_range(pl.len()) % 90),
+                who=pl.col("who") + "x",
+                item=pl.col("item") + "x",
+            ),
+        ]
+    ),
+    "aliases": lambda rows: pl.concat(
+        [rows, rows.head(1).with_columns(at=pl.lit(CUT.replace(tzinfo=None)), what=pl.lit("alias"), other=pl.lit("u7"))]
+    ),
+    "a bot": lambda rows: pl.concat(
+        [rows, *[rows.head(500).with_columns(at=CUT.replace(tzinfo=None) + timedelta(seconds=s)) for s in range(12)]]
+    ),
+}
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_no_byte_before_the_cut_depends_on_what_comes_after(tmp_path, poison):
+    clean = digests(prepared(tmp_path, "clean", log()))
+    assert digests(prepared(tmp_path, "poisoned", POISONS[poison](log()))) == clean
+
+
+def test_the_comparison_can_fail(tmp_path):
+    clean = digests(prepared(tmp_path, "clean", log()))
+    changed = log().with_columns(pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("i1")).otherwise("item").alias("item"))
+    assert digests(prepared(tmp_path, "changed", changed)) != clean
+
+
+def test_the_validation_cut_does_not_move_with_the_future(tmp_path):
+    cuts = []
+    for name, rows in {"clean": log(), "poisoned": POISONS["new users, items and times"](log())}.items():
+        folder = prepared(tmp_path, name, rows)
+        workspace = Workspace(folder.parent.parent, SCHEMA)
+        cuts.append(default_cut(workspace.store, SCHEMA, CUT))
+    assert cuts[0] == cuts[1] < CUT
+
+
+def test_the_number_of_workers_and_parts_changes_no_byte(tmp_path, monkeypatch):
+    first = prepared(tmp_path, "clean", log())
+    monkeypatch.setattr("desireline.sequences.prepare.PART_EVENTS", 50)
+    workspace = Workspace(first.parent.parent, SCHEMA)
+    again = tmp_path / "parts"
+    again.mkdir()
+    write_prepared(workspace.folder, SCHEMA, CUT, None, again)
+    assert digests(first) == digests(again)
