@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array, diags_array
+from scipy.sparse import csr_array
 
 from desireline.classical.arrays import age_rank, counts, matrix
+from desireline.classical.pairs import add_paths, count_pairs
+from desireline.classical.products import dense_product
 from desireline.classical.sparse_state import from_arrays, to_arrays
 from desireline.evaluation.queries import Histories
 
 REACH = 50  # events that a pair may lie apart, and that a history is read back
-TWO_HOP_PAIRS = 3_000_000  # above so many pairs the two-hop product would not fit into memory, and data abounds
+MOST, LEAST = 500, 50  # neighbours kept an item; on Beauty more than 500 change nothing
+ENTRIES = 50_000_000  # of the whole table, 8 bytes each: from 100,000 items on rows get shorter
 
 
 class Markov:
@@ -40,7 +42,7 @@ class Markov:
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         last = matrix(asked, len(self.popular), (age_rank(asked) == 0).astype(np.float32))
-        return np.asarray((last @ self.follow).toarray() + 0.5 * self.popular, np.float32)
+        return dense_product(last, self.follow, np.float32(0.5) * self.popular)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return to_arrays("follow", self.follow) | {"popular": self.popular}
@@ -74,25 +76,20 @@ class ItemKNN:
 
     def fit(self, train: Histories, items: int) -> None:
         weight = np.exp(-np.arange(REACH) / self.distance).astype(np.float32)
-        first, second, value = _pairs(train.item, train.offsets, weight)
-        forward = coo_array((value, (first, second)), shape=(items, items)).tocsr()
-        counted = csr_array(forward + self.backward * forward.T)
-        rows = np.asarray(counted.sum(axis=1)).ravel()
-        if self.two_hop and counted.nnz <= TWO_HOP_PAIRS:
-            share = csr_array(diags_array(1 / (rows + 1)) @ counted)
-            counted = csr_array(counted + self.two_hop * (diags_array(rows) @ (share @ share)))
-        counted.setdiag(0)
-        counted.eliminate_zeros()
+        most = max(LEAST, min(MOST, ENTRIES // max(1, items)))
+        counted, sums = count_pairs(train, items, weight, self.backward, 2 * most)
+        table = add_paths(counted, sums, self.two_hop, most)
         seen = counts(train, items)
-        scaled = diags_array((seen + 1) ** -0.5) @ counted @ diags_array((seen + 1) ** -0.1)
-        self.neighbours = csr_array(scaled.astype(np.float32))
+        rows = np.repeat((seen + 1) ** -0.5, np.diff(table.indptr))
+        table.data = (table.data * rows * (seen[table.indices] + 1) ** -0.1).astype(np.float32)
+        self.neighbours = table
         self.popular = (seen / max(1.0, float(seen.sum()))).astype(np.float32)
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         rank = age_rank(asked)
         weights = np.where(rank < REACH, np.exp(-rank / self.age), 0).astype(np.float32)
         reader = matrix(asked, len(self.popular), weights)
-        return np.asarray((reader @ self.neighbours).toarray() + np.float32(1e-6) * self.popular, np.float32)
+        return dense_product(reader, self.neighbours, np.float32(1e-6) * self.popular)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return to_arrays("neighbours", self.neighbours) | {"popular": self.popular}
@@ -103,23 +100,3 @@ class ItemKNN:
     @property
     def parameters(self) -> int:
         return int(self.neighbours.nnz)
-
-
-@numba.njit(cache=True, nogil=True)
-def _pairs(
-    item: NDArray[np.int32], offsets: NDArray[np.int64], weight: NDArray[np.float32]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:  # pragma: no cover
-    """Every ordered pair of one user's items at most len(weight) events apart, with the weight of its distance."""
-    reach, total = len(weight), 0
-    for user in range(len(offsets) - 1):
-        n = offsets[user + 1] - offsets[user]
-        near = min(n - 1, reach) if n else 0
-        total += near * (near + 1) // 2 + max(0, n - 1 - reach) * reach
-    first, second, value = np.empty(total, np.int32), np.empty(total, np.int32), np.empty(total, np.float32)
-    at = 0
-    for user in range(len(offsets) - 1):
-        for j in range(offsets[user], offsets[user + 1]):
-            for i in range(max(offsets[user], j - reach), j):
-                first[at], second[at], value[at] = item[i], item[j], weight[j - i - 1]
-                at += 1
-    return first[:at], second[:at], value[:at]

@@ -152,6 +152,8 @@ def _fault(row: list[str], cells: int) -> str | None:
     """Why a row cannot be taken; None for a good one."""
     if len(row) != cells:
         return f"the row has {len(row):,} cells, the header {cells:,}: look for a stray delimiter or quote"
+    if any(NUL in cell for cell in row):
+        return "the row holds a NUL byte or bytes that are no text"
     longest = max(map(len, row))
     if longest > LONGEST_FIELD:
         return f"a cell holds {longest:,} characters, more than {LONGEST_FIELD:,}: look for a quote that is not closed"

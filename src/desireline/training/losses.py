@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from desireline.sequences.vocabulary import FIRST
 from desireline.training.kernels import exp_and_sum
 
-CHUNK = 512  # tokens whose scores over the whole catalogue stand in memory at once
+CHUNK = 256  # tokens whose scores over the whole catalogue stand in memory at once
 
 
 class _Softmax(torch.autograd.Function):
@@ -30,18 +30,23 @@ class _Softmax(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor, low: bool) -> Tensor:
         kind = torch.bfloat16 if low else torch.float32
         table = items.to(kind)
-        grad_hidden, grad_items = torch.empty_like(hidden), torch.zeros_like(items)
+        tokens = len(hidden)
+        # the last chunk is filled up with weightless rows: a product of a new shape costs its compilation
+        spare = -tokens % CHUNK
+        filled = F.pad(hidden, (0, 0, 0, spare))
+        share = F.pad(weights.sum(dim=1), (0, spare))  # [T], 1 for a token with a target, 0 for one without
+        grad_filled, grad_items = torch.empty_like(filled), torch.zeros_like(items)
+        scores = torch.empty(CHUNK, len(items), dtype=kind, device=items.device)  # one buffer for all chunks
         loss = hidden.new_zeros(())
-        share = weights.sum(dim=1)  # [T], 1 for a token with a target, 0 for one without
-        for lo in range(0, len(hidden), CHUNK):
-            h = hidden[lo : lo + CHUNK]
-            low_h = h.to(kind)
-            grown = low_h @ table.T  # [C, V], scores, then their exponentials
-            total = exp_and_sum(grown, FIRST)  # [C]; padding and unknown are no candidates
-            loss += (total.log() * share[lo : lo + CHUNK]).sum()
-            scale = (share[lo : lo + CHUNK] / total)[:, None]
-            grad_hidden[lo : lo + CHUNK] = (grown @ table).float() * scale
-            grad_items += (grown.T @ (h * scale).to(kind)).float()
+        for lo in range(0, len(filled), CHUNK):
+            h, kept = filled[lo : lo + CHUNK], share[lo : lo + CHUNK]
+            torch.mm(h.to(kind), table.T, out=scores)
+            total = exp_and_sum(scores, FIRST)  # [C]; padding and unknown are no candidates
+            loss += (total.log() * kept).sum()
+            scale = (kept / total)[:, None]
+            grad_filled[lo : lo + CHUNK] = (scores @ table).float() * scale
+            grad_items += (scores.T @ (h * scale).to(kind)).float()
+        grad_hidden = grad_filled[:tokens]
         flat = targets.flatten()
         picked = items[flat].view(*targets.shape, -1)  # [T, M, d]
         loss -= ((picked * hidden[:, None]).sum(-1) * weights).sum()

@@ -1,0 +1,80 @@
+"""Quality on real logs: every encoder and baseline under one protocol, three seeds, intervals over users.
+
+    python -m benchmarks.quality [SET...] [--quick] [--json]
+
+Sets: online-retail-ii (carried by the package), taobao and beauty (research use, not shipped: read from DESIRELINE_DATA
+or the folder `shared/data` beside the repository). Each is guessed, ingested and compared as a user would, under default
+settings; beauty has an order but no times, so that it is asked leave-one-out. Writes benchmarks/results/quality-SET.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.record import record
+from desireline.data import online_retail_ii
+from desireline.workspace import init_workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("DESIRELINE_DATA", ROOT.parent / "shared" / "data"))
+SETS: dict[str, dict[str, Any]] = {
+    "online-retail-ii": {"source": online_retail_ii, "tasks": ["recommend", "next_event"], "protocol": "temporal"},
+    "taobao": {
+        "source": lambda: DATA / "taobao_userbehavior_sample" / "userbehavior_head.parquet",
+        "tasks": ["recommend", "next_event"],
+        "protocol": "temporal",
+    },
+    "beauty": {
+        "source": lambda: DATA / "amazon_beauty_5core" / "sequences.parquet",
+        "tasks": ["recommend"],
+        "protocol": "leave-one-out",
+    },
+}
+QUICK = {"seeds": "1", "epochs": "2", "d_model": "32", "layers": "1"}
+
+
+def run(name: str, quick: bool) -> dict[str, Any]:
+    """The tables of one set, as the contract's JSON."""
+    plan = SETS[name]
+    folder = ROOT / ".bench" / "quality" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    workspace, _ = init_workspace(folder, source=plan["source"]())
+    workspace.ingest(plan["source"]())
+    workspace = workspace.with_settings(QUICK if quick else {})
+    tables = {}
+    for task in plan["tasks"]:
+        model = workspace.compare(task, protocol=plan["protocol"])
+        Console(stderr=True).print(model.result)
+        tables[task] = model.result.to_json()
+    return {"set": name, "quick": quick, "tables": tables}
+
+
+def main() -> None:
+    """Run the named sets, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="default: all")
+    parser.add_argument("--quick", action="store_true", help="one seed, two epochs, a small network")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = []
+    for name in options.sets or SETS:
+        if not SETS[name]["source"]().exists():
+            sys.stderr.write(f"{name}: its data are not at {DATA}; DESIRELINE_DATA names another folder. Skipped.\n")
+            continue
+        found.append(run(name, options.quick))
+        if not options.quick:
+            record(f"quality-{name}", found[-1])
+    if options.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
