@@ -1,8 +1,8 @@
 """Which item follows which: the last item alone (Markov), or a directed, decayed count over the whole recent history.
 
 The neighbour model counts each pair of a user's sequence by its distance, a share of it backwards, adds two-hop paths,
-tempers popular rows and columns, and reads a history with a steep decay. It fits in one pass and equals a transformer on
-sparse logs, so that it is the k-nearest-neighbours row of every table.
+tempers popular rows and columns, and reads a history with a steep decay. It fits in seconds and equals a transformer
+on sparse logs, so that it is the k-nearest-neighbours row of every table.
 """
 
 from __future__ import annotations
