@@ -18,7 +18,7 @@ from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
 
 Part = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]  # columns, values, entries of each row
-PATHS = 4_000_000_000  # two-hop paths that are walked at most: beyond, each item's weaker neighbours start none
+PATHS = 1_000_000_000  # two-hop paths that are walked at most: beyond, each item's weaker neighbours start none
 
 
 def count_pairs(
@@ -176,7 +176,7 @@ def _keep(
         line[without] = 0
     border = np.float32(0)
     if count > most:
-        border = _nth(line[touched[:count]], count - most)
+        border = nth(line[touched[:count]], count - most)
     while used + min(count, most) > len(columns):
         columns, values = np.append(columns, np.empty_like(columns)), np.append(values, np.empty_like(values))
     kept = 0
@@ -193,7 +193,7 @@ def _keep(
 
 
 @numba.njit(cache=True, nogil=True)
-def _nth(values: NDArray[np.float32], n: int) -> np.float32:  # pragma: no cover
+def nth(values: NDArray[np.float32], n: int) -> np.float32:  # pragma: no cover
     """Number n of the values by size (Hoare 1961), reordering them; NumPy's takes five seconds to compile."""
     low, high = 0, len(values) - 1
     while low < high:
