@@ -1,0 +1,203 @@
+"""Tables: a row stands alone, the choice follows the rule, models come back from disk, figures stay."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+import desireline as dl
+from desireline.core.errors import DataError, ModelError, SettingError, UnknownModelError, UnknownUserError
+from desireline.data import online_retail_ii
+from desireline.evaluation.result import Result
+from desireline.selection.compare import choose
+from desireline.selection.fit import Run
+from desireline.tasks import TASKS
+from desireline.tasks.interface import Measured
+from desireline.tasks.stages import stages
+from desireline.workspace import Workspace, init_workspace
+
+SMALL = {"d_model": "8", "layers": "1", "heads": "1", "length": "20", "epochs": "1", "seeds": "1", "bootstrap": "50"}
+
+
+@pytest.fixture(scope="session")
+def slice_of_retail(tmp_path_factory):
+    """Real purchases of 120 customers, ingested once."""
+    folder = tmp_path_factory.mktemp("retail")
+    rows = pl.read_parquet(online_retail_ii())
+    kept = rows["customer_id"].drop_nulls().unique().sort().gather_every(40)
+    rows.filter(pl.col("customer_id").is_in(kept.implode())).write_parquet(folder / "log.parquet")
+    workspace, _ = init_workspace(folder / "shop", source=folder / "log.parquet")
+    workspace.ingest(folder / "log.parquet")
+    return workspace.folder
+
+
+@pytest.fixture(scope="session")
+def compared(slice_of_retail):
+    workspace = dl.open(slice_of_retail).with_settings(SMALL)
+    return workspace, {task: workspace.compare(task, ["gru"]) for task in TASKS}
+
+
+def test_every_row_has_metrics_with_intervals_and_baselines_are_there(compared):
+    _, models = compared
+    names = {row.name for row in models["recommend"].result.rows}
+    assert names >= {
+        "popularity",
+        "recent-popularity",
+        "repeat-last",
+        "own-frequency",
+        "tifu-knn",
+        "markov",
+        "item-knn",
+        "session-knn",
+        "ease",
+        "gru",
+        "random-encoder",
+    }
+    assert {row.name for row in models["next_event"].result.rows} >= {"popularity", "markov", "median-gap", "gru"}
+    for model in models.values():
+        for row in model.result.rows:
+            assert {"value", "low", "high"} == set(row.metrics[model.result.primary].__dict__)
+            for name, metric in row.metrics.items():
+                if name != "ECE":  # an absolute error, which resampling can only raise
+                    assert metric.low <= metric.value <= metric.high, (row.name, name)
+
+
+def test_a_row_does_not_depend_on_the_other_rows(compared):
+    workspace, models = compared
+    for name in ("popularity", "markov"):
+        alone = workspace.fit("recommend", "gru", epochs=1).result
+        both = [next(r for r in result.rows if r.name == name) for result in (alone, models["recommend"].result)]
+        assert both[0].metrics["NDCG@10"] == both[1].metrics["NDCG@10"]
+
+
+def test_a_saved_model_gives_the_figures_that_its_table_has(compared):
+    workspace, models = compared
+    for task, model in models.items():
+        again = workspace.evaluate(model.id).rows[0]
+        row = next(r for r in model.result.rows if r.name == model.chosen)
+        assert again.metrics[model.result.primary].value == pytest.approx(row.metrics[model.result.primary].value), task
+
+
+def test_a_result_comes_back_from_its_json(compared):
+    _, models = compared
+    for model in models.values():
+        raw = json.loads(json.dumps(model.result.to_json()))
+        assert Result.from_json(raw) == model.result
+        assert model.table().height == len(model.result.rows)
+        assert "<table>" in model._repr_html_()
+
+
+def test_answers_hold_to_their_filters(compared):
+    workspace, _ = compared
+    user = workspace.store.scan(["user"]).collect()["user"].value_counts().sort("count")["user"][-1]
+    had = set(workspace.store.users_events(user)["item"])
+    items = [i.item for i in workspace.predict("recommend", user, k=20).items]
+    assert len(items) == len(set(items)) == 20
+    new = [i.item for i in workspace.predict("recommend", user, k=20, only_new=True).items]
+    assert not had & set(new)
+    assert items[0] not in [i.item for i in workspace.predict("recommend", user, k=20, deny=[items[0]]).items]
+    assert {i.item for i in workspace.predict("recommend", user, k=20, stock=items[3:5]).items} == set(items[3:5])
+    diverse = workspace.with_settings({"diversity": "0.7"}).predict("recommend", user, k=20)
+    assert {i.item for i in diverse.items} != set(items)
+
+
+def test_one_answer_and_the_answer_for_all_are_the_same(compared, tmp_path):
+    workspace, _ = compared
+    for task in TASKS:
+        workspace.predict_all(task, tmp_path / f"{task}.parquet", k=5)
+        table = pl.read_parquet(tmp_path / f"{task}.parquet")
+        for user in table["user"].unique().sort()[:5]:
+            one, rows = workspace.predict(task, user, k=5), table.filter(pl.col("user") == user)
+            if task == "recommend":
+                assert [i.item for i in one.items] == rows.sort("rank")["item"].to_list()
+                np.testing.assert_allclose([i.score for i in one.items], rows.sort("rank")["score"], rtol=1e-4)
+            else:
+                assert one.time_to_next.median_s == pytest.approx(rows["median_s"][0], rel=1e-3)
+                assert sum(e["probability"] for e in rows["events"][0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_waiting_time_grows_with_the_silence(compared):
+    workspace, _ = compared
+    user = workspace.store.scan(["user"]).collect()["user"].value_counts().sort("count")["user"][-1]
+    last = workspace.store.users_events(user)["time"].max()
+    soon = workspace.predict("next_event", user, as_of=last.replace(microsecond=1))
+    later = workspace.predict("next_event", user, as_of=datetime(2012, 6, 1, tzinfo=UTC))
+    assert 0 <= soon.time_to_next.p10_s <= soon.time_to_next.median_s <= soon.time_to_next.p90_s
+    assert later.time_to_next.median_s > soon.time_to_next.median_s
+
+
+def test_no_model_answers_for_a_moment_before_what_it_learned(compared):
+    workspace, models = compared
+    user = workspace.store.scan(["user"]).collect()["user"][0]
+    with pytest.raises(DataError, match="learned from later events"):
+        workspace.predict("recommend", user, as_of="2010-01-01")
+    cut = models["recommend"].result.cut
+    assert workspace.predict("recommend", user, as_of=cut).as_of == cut
+
+
+def test_wrong_names_are_clear_errors(compared):
+    workspace, _ = compared
+    with pytest.raises(UnknownUserError, match="nobody"):
+        workspace.predict("recommend", "nobody")
+    with pytest.raises(UnknownModelError, match="known are"):
+        workspace.evaluate("no-such-model")
+    with pytest.raises(SettingError, match="no task"):
+        workspace.fit("astrology")
+    with pytest.raises(SettingError, match="no encoder"):
+        workspace.fit("recommend", "abacus")
+    with pytest.raises(SettingError, match="no setting"):
+        workspace.with_settings({"speed": "9"})
+    for cut in ("2009-01-01", "2031-01-01"):
+        with pytest.raises(DataError, match="cut"):
+            workspace.fit("recommend", "gru", cut=cut)
+
+
+def test_a_model_of_another_schema_is_refused(compared):
+    workspace, models = compared
+    other = workspace.schema.model_copy(deep=True)
+    other.prepare.session_gap_s = 60
+    with pytest.raises(ModelError, match="another schema"):
+        Workspace(workspace.folder, other).evaluate(models["recommend"].id)
+
+
+def test_the_split_of_a_user_says_what_each_stage_sees(compared):
+    workspace, _ = compared
+    user = workspace.store.scan(["user"]).collect()["user"].value_counts().sort("count")["user"][-1]
+    events = workspace.show_split(user).events
+    cut = workspace.cut()
+    for event in events:
+        late = datetime.fromisoformat(event["time"]) >= cut
+        assert event["test"] == ("asked" if late else "learned")
+        assert (event["validation"] == "hidden") == late
+    assert any(event["validation"] == "asked" for event in events)
+    left_out = workspace.show_split(user, "leave-one-out").events
+    assert [e["test"] for e in left_out].count("asked") == 1
+    assert [e["validation"] for e in left_out].count("hidden") >= 1
+
+
+def run_of(name: str, kind: str, parameters: int, values: list[float]) -> Run:
+    measured = Measured(np.arange(len(values)), {"NDCG@10": np.array(values)})
+
+    class Empty:
+        info: dict[str, object] = {}
+
+    return Run(name, kind, measured, measured, Empty(), 0.0, parameters, [], {})
+
+
+def test_the_simplest_row_within_one_standard_error_is_chosen(compared):
+    workspace, _ = compared
+    both = stages(workspace.folder, workspace.schema, "temporal", workspace.cut())
+    rng = np.random.default_rng(0)
+    base = rng.random(400)
+    close = base + rng.normal(0, 0.3, 400)
+    close += base.mean() - close.mean() - 0.005  # a little worse than the best, well within one error
+    worse = base - 0.2
+    rows = [run_of("big", "model", 9_000, base.tolist()), run_of("plain", "baseline", 10, close.tolist())]
+    chosen, why = choose(TASKS["recommend"], [*rows, run_of("bad", "baseline", 1, worse.tolist())], both, workspace.schema, 0)
+    assert chosen.name == "plain"
+    assert "simpler" in why
+    chosen, why = choose(TASKS["recommend"], [rows[0], run_of("bad", "baseline", 1, worse.tolist())], both, workspace.schema, 0)
+    assert chosen.name == "big"
+    assert "no other row" in why
