@@ -10,6 +10,7 @@ from desireline.evaluation.queries import Histories
 
 DAY_US = 86_400_000_000
 FIRST = 2  # ids 0 and 1 are no items
+TAIL = np.float32(1e-6)  # of popularity, below any other score: it orders what a model knows nothing of
 
 
 def matrix(asked: Histories, items: int, weights: NDArray[np.floating] | None = None) -> csr_array:
@@ -43,3 +44,9 @@ def counts(train: Histories, items: int) -> NDArray[np.float32]:
     found = np.bincount(train.item, minlength=items).astype(np.float32)
     found[:FIRST] = 0
     return found
+
+
+def shares(train: Histories, items: int) -> NDArray[np.float32]:
+    """float32 [items]: each item's share of the events."""
+    found = counts(train, items)
+    return np.asarray(found / max(np.float32(1), found.sum()), np.float32)

@@ -7,58 +7,73 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from scipy.sparse import csr_array
 
-from desireline.classical.arrays import FIRST, counts, matrix
+from desireline.classical.arrays import TAIL, counts, matrix, shares
 from desireline.core.errors import DataError
 from desireline.evaluation.queries import Histories
 
-MOST_ITEMS = 8_000  # a dense matrix of so many items takes 256 MB
+MOST_ITEMS = 8_000  # a dense matrix of so many items takes 256 MB, and inverting it some ten seconds
+FAR_BELOW = np.float32(-100.0)  # where the rest stands; weights and their sums stay within a few units
 
 
 class Ease:
     """Item weights B = I − P / diag(P), P the inverse of XᵀX + λI over the users' item sets.
 
-    Catalogues above MOST_ITEMS: the most frequent ones have weights, the others stand below them by popularity.
-    `penalty` is λ.
+    In catalogues of more than `most` items the most frequent ones have weights; the others stand far below them in the
+    order of popularity. `penalty` is λ. Memory while fitting: about two dense matrices of the kept items.
     """
 
     name: ClassVar[str] = "ease"
     grid: ClassVar[list[dict[str, Any]]] = [{"penalty": p} for p in (30.0, 100.0, 300.0, 1000.0)]
 
-    def __init__(self, penalty: float = 100.0) -> None:
-        self.penalty = penalty
+    def __init__(self, penalty: float = 100.0, most: int = MOST_ITEMS) -> None:
+        self.penalty, self.most = penalty, most
 
     def fit(self, train: Histories, items: int) -> None:
         seen = counts(train, items)
-        ranked = np.argsort(-seen[FIRST:], kind="stable")[:MOST_ITEMS] + FIRST
-        self.kept = np.sort(ranked[seen[ranked] > 0]).astype(np.int32)
-        popular = seen / max(1.0, float(seen.sum()))
-        self.popular = popular.astype(np.float32)
-        users = matrix(train, items)[:, self.kept]
+        ranked = np.argsort(-seen, kind="stable")
+        kept = np.sort(ranked[: self.most])
+        self.kept = kept[seen[kept] > 0].astype(np.int32)
+        self.start = np.empty(items, np.float32)
+        self.start[ranked] = FAR_BELOW * (1 + np.arange(items, dtype=np.float32) / items)
+        self.start[self.kept] = TAIL * shares(train, items)[self.kept]
+        self.weights = self._weights(matrix(train, items)[:, self.kept])
+
+    def _weights(self, users: csr_array) -> NDArray[np.float32]:
         users.data[:] = 1
-        gram = (users.T @ users).toarray().astype(np.float32)
+        gram = (users.T @ users).toarray().astype(np.float32, copy=False)
         gram[np.diag_indices_from(gram)] += np.float32(self.penalty)
-        # Cholesky, then the inverse from it: a third of the time of a general inversion
-        factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
+        if not len(gram):
+            return gram
+        # Cholesky, then the inverse from it: a third of the time of a general inversion. The matrix is symmetric, so
+        # that its transpose is the Fortran order in which LAPACK works in place.
+        factor, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)
         inverse, failed_too = lapack.spotri(factor, lower=1, overwrite_c=1)
         if failed or failed_too:
             raise DataError("EASE: the item-item matrix cannot be inverted; use a larger penalty.")
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        self.weights = np.asarray(-inverse / np.diag(inverse), np.float32)
-        np.fill_diagonal(self.weights, 0)
+        for lo in range(0, len(inverse), 1024):  # mirror the lower triangle
+            hi = lo + 1024
+            inverse[lo:hi, hi:] = inverse[hi:, lo:hi].T
+            corner = inverse[lo:hi, lo:hi]
+            corner[:] = np.tril(corner) + np.tril(corner, -1).T
+        weights = np.ascontiguousarray(inverse.T)
+        weights /= -np.diag(weights).copy()
+        np.fill_diagonal(weights, 0)
+        return weights
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
-        had = matrix(asked, len(self.popular))[:, self.kept]
+        had = matrix(asked, len(self.start))[:, self.kept]
         had.data[:] = 1
-        scores = np.tile(self.popular - np.float32(10), (len(asked), 1))
-        scores[:, self.kept] = had @ self.weights + np.float32(1e-6) * self.popular[self.kept]
+        scores = np.tile(self.start, (len(asked), 1))
+        scores[:, self.kept] += had @ self.weights
         return scores
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {"kept": self.kept, "popular": self.popular, "weights": self.weights}
+        return {"kept": self.kept, "start": self.start, "weights": self.weights}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self.kept, self.popular, self.weights = state["kept"], state["popular"], state["weights"]
+        self.kept, self.start, self.weights = state["kept"], state["start"], state["weights"]
 
     @property
     def parameters(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from desireline.classical.arrays import age_rank, counts, matrix
+from desireline.classical.arrays import TAIL, age_rank, counts, matrix, shares
 from desireline.classical.pairs import add_paths, count_pairs
 from desireline.classical.products import dense_product
 from desireline.classical.sparse_state import from_arrays, to_arrays
@@ -37,8 +37,7 @@ class Markov:
         pairs = (train.item[after - 1], train.item[after])
         self.follow = csr_array((np.ones(len(after), np.float32), pairs), shape=(items, items))
         self.follow.sum_duplicates()
-        popular = counts(train, items)
-        self.popular = (popular / max(1.0, float(popular.sum()))).astype(np.float32)
+        self.popular = shares(train, items)
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         last = matrix(asked, len(self.popular), (age_rank(asked) == 0).astype(np.float32))
@@ -83,13 +82,13 @@ class ItemKNN:
         rows = np.repeat((seen + 1) ** -0.5, np.diff(table.indptr))
         table.data = (table.data * rows * (seen[table.indices] + 1) ** -0.1).astype(np.float32)
         self.neighbours = table
-        self.popular = (seen / max(1.0, float(seen.sum()))).astype(np.float32)
+        self.popular = shares(train, items)
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         rank = age_rank(asked)
         weights = np.where(rank < REACH, np.exp(-rank / self.age), 0).astype(np.float32)
         reader = matrix(asked, len(self.popular), weights)
-        return dense_product(reader, self.neighbours, np.float32(1e-6) * self.popular)
+        return dense_product(reader, self.neighbours, TAIL * self.popular)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return to_arrays("neighbours", self.neighbours) | {"popular": self.popular}

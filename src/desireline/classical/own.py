@@ -7,10 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from desireline.classical.arrays import age_days, age_rank, counts, matrix, span_days
+from desireline.classical.arrays import TAIL, age_days, age_rank, matrix, shares, span_days
 from desireline.evaluation.queries import Histories
-
-BACK_OFF = 1e-6  # of popularity below any own item: it orders what the user never had
 
 
 class RepeatLast:
@@ -20,11 +18,10 @@ class RepeatLast:
     grid: ClassVar[list[dict[str, Any]]] = [{}]
 
     def fit(self, train: Histories, items: int) -> None:
-        popular = counts(train, items)
-        self.popular = (popular / max(1.0, float(popular.sum()))).astype(np.float32)
+        self.popular = shares(train, items)
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
-        scores = np.tile(self.popular * np.float32(BACK_OFF), (len(asked), 1))
+        scores = np.tile(TAIL * self.popular, (len(asked), 1))
         newest = 1.0 / (1.0 + age_rank(asked))
         known = asked.item >= 2
         np.maximum.at(scores, (asked.rows()[known], asked.item[known]), newest[known].astype(np.float32))
@@ -58,9 +55,13 @@ class OwnFrequency(RepeatLast):
         self.days = np.array([self.decay * span_days(train)])
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
-        weights = np.exp(-age_days(asked) / self.days[0])
-        own = matrix(asked, len(self.popular), weights).toarray()
-        return np.asarray(own + self.popular * np.float32(BACK_OFF), np.float32)
+        age = age_days(asked)
+        full = np.diff(asked.offsets) > 0
+        newest = np.zeros(len(asked))
+        newest[full] = age[asked.offsets[1:][full] - 1]
+        # counted from the user's newest event: the order of own items stays, and a long silence lets none sink to zero
+        weights = np.exp(-(age - np.repeat(newest, np.diff(asked.offsets))) / self.days[0])
+        return np.asarray(matrix(asked, len(self.popular), weights).toarray() + TAIL * self.popular, np.float32)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {"popular": self.popular, "days": self.days}

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from desireline.classical.arrays import age_rank, counts, matrix
+from desireline.classical.arrays import TAIL, age_rank, matrix, shares
 from desireline.classical.pairs import nth
 from desireline.classical.sparse_state import from_arrays, to_arrays
 from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
 
 LATEST = 50_000  # histories that are compared with
-TAIL = np.float32(1e-6)  # of popularity: it orders what nobody near had
 
 
 class TifuKNN:
@@ -63,7 +62,7 @@ class TifuKNN:
 
     def fit(self, train: Histories, items: int) -> None:
         self._index(csr_array(self.vectors(train, items)[_latest(train)]))
-        self.popular = _share(train, items)
+        self.popular = shares(train, items)
 
     def _index(self, table: csr_array) -> None:
         norms = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).ravel())
@@ -111,7 +110,7 @@ class SessionKNN:
         table.eliminate_zeros()
         table.data[:] = 1
         self._index(csr_array(table))
-        self.popular = _share(train, items)
+        self.popular = shares(train, items)
 
     def _index(self, table: csr_array) -> None:
         self.table = table
@@ -146,11 +145,6 @@ def _latest(train: Histories) -> NDArray[np.int64]:
     held = np.flatnonzero(np.diff(train.offsets) > 0)
     newest = train.time[train.offsets[held + 1] - 1]
     return np.sort(held[np.argsort(-newest, kind="stable")[:LATEST]])
-
-
-def _share(train: Histories, items: int) -> NDArray[np.float32]:
-    popular = counts(train, items)
-    return popular / max(np.float32(1), popular.sum())
 
 
 def _vote(
