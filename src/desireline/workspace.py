@@ -32,6 +32,7 @@ from desireline.events.ingest import Counts, ingest
 from desireline.events.quarantine import Quarantine
 from desireline.events.sources import open_sources
 from desireline.events.store import EventStore
+from desireline.report import gather, page
 from desireline.schema import write as schema_file
 from desireline.schema.guess import Note, guess
 from desireline.schema.mapping import map_rows
@@ -43,6 +44,7 @@ from desireline.selection.fitted import Fitted
 from desireline.selection.predict import Answer, answer, answer_all
 from desireline.selection.split import Split, show_split
 from desireline.sequences.prepared import Prepared, iso, prepare
+from desireline.tasks import TASKS
 from desireline.tasks.answers import Wishes
 from desireline.tasks.stages import default_cut
 
@@ -193,8 +195,6 @@ class Workspace:
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write one self-contained HTML page; returns its path."""
-        from desireline.report import gather, page
-
         path = Path(out) if out is not None else self.folder / "report.html"
         write_text(path, page(gather(self)))
         return path
@@ -277,6 +277,10 @@ class Workspace:
             | {"answers": m["id"] in answering}
             for m in found
         ]
+
+    def answered_tasks(self) -> list[str]:
+        """The tasks for which a model answers."""
+        return [task for task in TASKS if deploy.is_answered(self.folder, task)]
 
     def results(self) -> list[Result]:
         """The kept tables of fit and compare."""
