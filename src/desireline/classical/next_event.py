@@ -1,8 +1,6 @@
 """Rules for the next event without a network: type and waiting time from counts.
 
-The waiting time is a distribution on a grid of moments, estimated by Kaplan and Meier (1958), so that each user's last,
-unfinished gap counts for what it is: longer than observed. A question is asked some time after the last event; answers
-are conditional on that silence.
+A question is asked some time after the last event, and its waiting time is conditional on that silence; see `gaps`.
 """
 
 from __future__ import annotations
@@ -13,12 +11,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from desireline.evaluation.waiting import LEVELS
+from desireline.classical.gaps import kaplan_meier, moments, observed_gaps, own_passed, remaining, tail_hazard
 
 FIRST = 2  # ids 0 and 1 are no types
-POINTS = 256
-LEAST_GAPS = 50  # a type with fewer gaps takes the distribution of all
-OWN_GAPS = 5.0  # a user's own gaps weigh n / (n + OWN_GAPS) against those of all
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,10 @@ class EventHistories:
     def last(self) -> NDArray[np.int64]:
         """int64 [Q]: the place of each history's last event."""
         return self.offsets[1:] - 1
+
+    def last_type(self) -> NDArray[np.int64]:
+        """int64 [Q]: the type of each history's last event."""
+        return self.event[self.last()].astype(np.int64)
 
     def elapsed_s(self) -> NDArray[np.float64]:
         """float64 [Q]: seconds since the last event."""
@@ -85,22 +84,24 @@ class Marginal:
         share = np.bincount(event, minlength=types).astype(np.float64) + 1.0
         share[:FIRST] = 0
         self.share = share / share.sum()
-        self.gap_s, self.censored = _gaps(time, offsets, end_us)
-        longest = max(float(self.gap_s.max(initial=1.0)), 1.0)
-        self.points = np.expm1(np.linspace(0, np.log1p(3 * longest), POINTS))
-        self.passed = kaplan_meier(self.gap_s, self.censored, self.points)
+        gap_s, censored = observed_gaps(time, offsets, end_us)
+        self.points = moments(gap_s)
+        self.passed = kaplan_meier(gap_s, censored, self.points)
+        self.hazard = np.array([tail_hazard(gap_s, censored)])
 
     def types_probability(self, asked: EventHistories) -> NDArray[np.float64]:
         return np.tile(self.share, (len(asked), 1))
 
     def gap_quantiles(self, asked: EventHistories) -> NDArray[np.float64]:
-        return remaining(np.broadcast_to(self.passed, (len(asked), POINTS)), self.points, asked.elapsed_s())
+        alike = np.zeros(len(asked), np.int64)
+        return remaining(self.passed[None], alike, self.points, float(self.hazard[0]), asked.elapsed_s())
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {"share": self.share, "points": self.points, "passed": self.passed}
+        return {"share": self.share, "points": self.points, "passed": self.passed, "hazard": self.hazard}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self.share, self.points, self.passed = state["share"], state["points"], state["passed"]
+        self.share, self.points = state["share"], state["points"]
+        self.passed, self.hazard = state["passed"], state["hazard"]
 
     @property
     def parameters(self) -> int:
@@ -108,7 +109,10 @@ class Marginal:
 
 
 class MarkovEvents(Marginal):
-    """Given the last event's type: how often each type followed it, and the gaps after it."""
+    """Given the last event's type: how often each type followed it, and the gaps after it.
+
+    `prior` : events of all types that a type's own lean on.
+    """
 
     name: ClassVar[str] = "markov"
     grid: ClassVar[list[dict[str, Any]]] = [{"prior": 1.0}, {"prior": 10.0}, {"prior": 100.0}]
@@ -128,17 +132,18 @@ class MarkovEvents(Marginal):
         follow[:, :FIRST] = 0
         smoothed = follow + self.prior * self.share
         self.follow = smoothed / smoothed.sum(axis=1, keepdims=True)
-        self.passed_after = np.tile(self.passed, (types, 1))
-        for kind in range(FIRST, types):
+        gap_s, censored = observed_gaps(time, offsets, end_us)
+        self.passed_after = np.empty((types, len(self.points)))
+        for kind in range(types):
             own = event == kind
-            if own.sum() >= LEAST_GAPS:
-                self.passed_after[kind] = kaplan_meier(self.gap_s[own], self.censored[own], self.points)
+            after = kaplan_meier(gap_s[own], censored[own], self.points)
+            self.passed_after[kind] = (own.sum() * after + self.prior * self.passed) / (own.sum() + self.prior)
 
     def types_probability(self, asked: EventHistories) -> NDArray[np.float64]:
-        return self.follow[asked.event[asked.last()]]
+        return self.follow[asked.last_type()]
 
     def gap_quantiles(self, asked: EventHistories) -> NDArray[np.float64]:
-        return remaining(self.passed_after[asked.event[asked.last()]], self.points, asked.elapsed_s())
+        return remaining(self.passed_after, asked.last_type(), self.points, float(self.hazard[0]), asked.elapsed_s())
 
     def state(self) -> dict[str, NDArray[Any]]:
         return super().state() | {"follow": self.follow, "passed_after": self.passed_after}
@@ -168,10 +173,11 @@ class RepeatLastEvent(Marginal):
         self.repeated = np.array([(right + 1) / (len(after) + 2)])
 
     def types_probability(self, asked: EventHistories) -> NDArray[np.float64]:
-        last = asked.event[asked.last()].astype(np.int64)
-        probability = (1 - self.repeated[0]) * np.tile(self.share, (len(asked), 1))
-        probability[np.arange(len(last)), np.maximum(last, FIRST)] += self.repeated[0]
-        return np.asarray(probability / probability.sum(axis=1, keepdims=True), np.float64)
+        last = asked.last_type()
+        again = np.where(last >= FIRST, self.repeated[0], 0.0)  # an unknown type can't be said again
+        probability = (1 - again)[:, None] * self.share
+        probability[np.arange(len(last)), last] += again
+        return np.asarray(probability, np.float64)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return super().state() | {"repeated": self.repeated}
@@ -182,26 +188,25 @@ class RepeatLastEvent(Marginal):
 
 
 class MedianGap(Marginal):
-    """Types and gaps of the user's own past, leaning on those of all while it is short."""
+    """Types and gaps of the user's own past, leaning on those of all as if on `prior` further events."""
 
     name: ClassVar[str] = "median-gap"
+    grid: ClassVar[list[dict[str, Any]]] = [{"prior": 1.0}, {"prior": 5.0}, {"prior": 20.0}]
+
+    def __init__(self, prior: float = 5.0) -> None:
+        self.prior = prior
 
     def types_probability(self, asked: EventHistories) -> NDArray[np.float64]:
+        types = len(self.share)
         rows = np.repeat(np.arange(len(asked)), np.diff(asked.offsets))
-        own = np.zeros((len(asked), len(self.share)))
-        np.add.at(own, (rows, asked.event.astype(np.int64)), 1)
-        own[:, :FIRST] = 0
-        mixed = own + OWN_GAPS * self.share
+        own = np.bincount(rows * types + asked.event, minlength=len(asked) * types).reshape(len(asked), types)
+        mixed = own * (np.arange(types) >= FIRST) + self.prior * self.share
         return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), np.float64)
 
     def gap_quantiles(self, asked: EventHistories) -> NDArray[np.float64]:
-        passed = np.empty((len(asked), POINTS))
-        for q in range(len(asked)):
-            gaps = np.sort(np.diff(asked.time[asked.offsets[q] : asked.offsets[q + 1]]) / 1e6)
-            own = np.searchsorted(gaps, self.points, side="right") / max(1, len(gaps))
-            weight = len(gaps) / (len(gaps) + OWN_GAPS)
-            passed[q] = weight * own + (1 - weight) * self.passed
-        return remaining(passed, self.points, asked.elapsed_s())
+        passed = own_passed(asked.time, asked.offsets, self.points, self.passed, self.prior)
+        own_row = np.arange(len(asked))
+        return remaining(passed, own_row, self.points, float(self.hazard[0]), asked.elapsed_s())
 
 
 NEXT_EVENT: dict[str, type[NextEventBaseline]] = {
@@ -210,38 +215,3 @@ NEXT_EVENT: dict[str, type[NextEventBaseline]] = {
     "repeat-last": RepeatLastEvent,
     "median-gap": MedianGap,
 }
-
-
-def _gaps(
-    time: NDArray[np.int64], offsets: NDArray[np.int64], end_us: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """From each event the seconds to the user's next one, or to the end of observation where none came."""
-    last = np.zeros(len(time), bool)
-    last[offsets[1:][np.diff(offsets) > 0] - 1] = True
-    after = np.minimum(np.arange(1, len(time) + 1), max(0, len(time) - 1))
-    return np.asarray(np.where(last, end_us - time, time[after] - time) / 1e6, np.float64), last
-
-
-def kaplan_meier(
-    gap_s: NDArray[np.float64], censored: NDArray[np.bool_], points: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """P(gap ≤ point) at ascending points, from gaps of which some are censored; 1 at the last point."""
-    order = np.lexsort((censored, gap_s))  # at equal times what came stands before what was cut off
-    gap, came = gap_s[order], ~censored[order]
-    at_risk = len(gap) - np.arange(len(gap))
-    survival = np.exp(np.cumsum(np.log1p(-np.where(came, np.minimum(1 / np.maximum(at_risk, 1), 1 - 1e-9), 0))))
-    place = np.searchsorted(gap, points, side="right") - 1
-    passed = np.where(place >= 0, 1 - survival[np.maximum(place, 0)] if len(gap) else 0.0, 0.0)
-    passed[-1] = 1.0
-    return np.asarray(passed, np.float64)
-
-
-def remaining(
-    passed: NDArray[np.float64], points: NDArray[np.float64], elapsed_s: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """float64 [Q, LEVELS]: quantiles of gap − elapsed given gap > elapsed, from P(gap ≤ point) [Q, points]."""
-    answer = np.empty((len(elapsed_s), len(LEVELS)))
-    for q, elapsed in enumerate(elapsed_s):
-        gone = np.interp(elapsed, points, passed[q])
-        answer[q] = np.interp(gone + LEVELS * (1 - gone), passed[q], points) - elapsed
-    return np.maximum(answer, 0)

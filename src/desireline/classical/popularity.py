@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from desireline.classical.arrays import DAY_US, counts, span_days
+from desireline.classical.arrays import DAY_US, FIRST, TAIL, counts, shares, span_days
 from desireline.evaluation.queries import Histories
 
 
@@ -35,7 +35,10 @@ class Popularity:
 
 
 class RecentPopularity(Popularity):
-    """Counts that halve with age; `half_life` is a share of the log's span, so that days and years need no constant."""
+    """Counts that halve with age; `half_life` is a share of the log's span, so that days and years need no constant.
+
+    What decayed to nothing is ordered by its plain counts.
+    """
 
     name: ClassVar[str] = "recent-popularity"
     grid: ClassVar[list[dict[str, Any]]] = [{"half_life": share} for share in (0.003, 0.01, 0.03, 0.1, 0.3)]
@@ -46,5 +49,5 @@ class RecentPopularity(Popularity):
     def fit(self, train: Histories, items: int) -> None:
         age = (train.time.max(initial=0) - train.time) / DAY_US / (self.half_life * span_days(train))
         weighted = np.bincount(train.item, weights=np.exp2(-age), minlength=items)
-        weighted[:2] = 0
-        self.scores = weighted.astype(np.float32)
+        weighted[:FIRST] = 0
+        self.scores = (weighted + TAIL * shares(train, items)).astype(np.float32)

@@ -116,7 +116,7 @@ class SessionKNN:
         self.table = table
         by_item = csr_array(table.T.tocsr())
         self.rarity = np.log(max(2, table.shape[0]) / np.maximum(1, np.diff(by_item.indptr))).astype(np.float32)
-        by_item.data = (1 / np.sqrt(np.diff(table.indptr)))[by_item.indices].astype(np.float32)
+        by_item.data = (1 / np.sqrt(np.maximum(1, np.diff(table.indptr))))[by_item.indices].astype(np.float32)
         self.by_item = by_item
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
