@@ -111,7 +111,9 @@ def test_a_history_with_a_fault_names_its_line(shop, call):
     status, _, err = call("predict", shop, "--task", "recommend", "--history", path)
     assert status == 1
     assert "dance" in err
-    path.write_text('{"event": "view", "item": "never seen", "time": "2023-11-20T10:00:00Z"}\n{"event": "view", "item": null}\n')
+    path.write_text(
+        '{"event": "view", "item": "never seen", "time": "2023-11-20T10:00:00Z"}\n{"event": "view", "item": null}\n'
+    )
     status, out, err = call("predict", shop, "--task", "recommend", "--history", path, "--json")
     assert status == 0, err
     assert len(json.loads(out)["items"]) == 10

@@ -72,7 +72,9 @@ def test_the_same_events_from_another_kind_of_file_are_duplicates(tmp_path):
         assert (counts.read, counts.stored, counts.duplicate) == (2, 0, 2), source
 
 
-CELL = st.sampled_from(["a", "", " ", "1700000000", "view", "nonsense", "3.5", '"', "x,y", "é", "\x00", "1e400", "__proto__"])
+CELL = st.sampled_from(
+    ["a", "", " ", "1700000000", "view", "nonsense", "3.5", '"', "x,y", "é", "\x00", "1e400", "__proto__"]
+)
 
 
 @given(rows=st.lists(st.lists(CELL, min_size=0, max_size=7), max_size=30), good=st.integers(0, 5))
@@ -192,7 +194,11 @@ def test_aliases_merge_users_also_afterwards(tmp_path):
     schema = SCHEMA.model_copy(
         update={"types": SCHEMA.types | {"alias": EventType()}, "alias": AliasSpec(column="item")}
     )
-    ingest(tmp_path / "w", schema, [csv(tmp_path, "a,1700000000,view,i1,2\nb,1700000001,view,i2,2\nc,1700000002,view,i3,2\n")])
+    ingest(
+        tmp_path / "w",
+        schema,
+        [csv(tmp_path, "a,1700000000,view,i1,2\nb,1700000001,view,i2,2\nc,1700000002,view,i3,2\n")],
+    )
     store = EventStore(tmp_path / "w", schema)
     assert store.users_events("a").height == 1
     more = csv(tmp_path, "a,1700000005,alias,b,\nb,1700000006,alias,c,\n", "alias.csv")

@@ -37,7 +37,9 @@ def made(folder: Path) -> Path:
     path = folder / "log.parquet"
     numbers = pl.int_range(ROWS, eager=True)
     times = 1_700_000_000 + numbers
-    pl.DataFrame({"user": "u" + (numbers % 997).cast(pl.String), "time": times, "item": numbers % 61}).write_parquet(path)
+    pl.DataFrame({"user": "u" + (numbers % 997).cast(pl.String), "time": times, "item": numbers % 61}).write_parquet(
+        path
+    )
     save(SCHEMA, folder / "schema.yaml")
     return path
 

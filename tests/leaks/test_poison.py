@@ -100,7 +100,9 @@ def test_no_byte_before_the_cut_depends_on_what_comes_after(tmp_path, poison):
 
 def test_the_comparison_can_fail(tmp_path):
     clean = digests(prepared(tmp_path, "clean", log()))
-    changed = log().with_columns(pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("i1")).otherwise("item").alias("item"))
+    changed = log().with_columns(
+        pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("i1")).otherwise("item").alias("item")
+    )
     assert digests(prepared(tmp_path, "changed", changed)) != clean
 
 

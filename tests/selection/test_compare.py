@@ -195,9 +195,13 @@ def test_the_simplest_row_within_one_standard_error_is_chosen(compared):
     close += base.mean() - close.mean() - 0.005  # a little worse than the best, well within one error
     worse = base - 0.2
     rows = [run_of("big", "model", 9_000, base.tolist()), run_of("plain", "baseline", 10, close.tolist())]
-    chosen, why = choose(TASKS["recommend"], [*rows, run_of("bad", "baseline", 1, worse.tolist())], both, workspace.schema, 0)
+    chosen, why = choose(
+        TASKS["recommend"], [*rows, run_of("bad", "baseline", 1, worse.tolist())], both, workspace.schema, 0
+    )
     assert chosen.name == "plain"
     assert "simpler" in why
-    chosen, why = choose(TASKS["recommend"], [rows[0], run_of("bad", "baseline", 1, worse.tolist())], both, workspace.schema, 0)
+    chosen, why = choose(
+        TASKS["recommend"], [rows[0], run_of("bad", "baseline", 1, worse.tolist())], both, workspace.schema, 0
+    )
     assert chosen.name == "big"
     assert "no other row" in why

@@ -1,7 +1,7 @@
 """The one cut in time.
 
-Everything learned, computed or labelled is as of a moment: it may see events strictly before it; labels come from events
-at it and after. All code that needs a cut calls this function.
+Everything learned, computed or labelled is as of a moment: it may see events strictly before it; labels come from
+events at it and after. All code that needs a cut calls this function.
 """
 
 from __future__ import annotations

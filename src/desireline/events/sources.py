@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Protocol
 
@@ -91,7 +91,7 @@ def _files(text: str) -> list[Path]:
         return files
     if path.exists():
         return [path]
-    files = sorted(Path(p) for p in glob.glob(text, recursive=True) if Path(p).is_file())
+    files = sorted(Path(p) for p in glob(text, recursive=True) if Path(p).is_file())
     if not files:
         raise SourceError(f"{text} does not exist. Check the path.")
     return files

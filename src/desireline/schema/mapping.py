@@ -78,8 +78,8 @@ def map_rows(raw: pl.DataFrame, schema: Schema, first_row: int | pl.Series = 1, 
     schema
         Which column means what.
     first_row
-        The number of `raw`'s first row in its source; the first data row is 1. Or every row's number (Int64), where some
-        rows between were lost.
+        The number of `raw`'s first row in its source; the first data row is 1. Or every row's number (Int64), where
+        some rows between were lost.
     now
         Times more than a day after it are rejected; by default the clock's.
 

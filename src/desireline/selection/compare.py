@@ -2,8 +2,8 @@
 
 The one-standard-error rule (Breiman et al. 1984, section 3.4.3): of all rows whose validation figure is within one
 standard error of the best one, the simplest is taken. The error is that of the paired difference to the best over
-users, so that users whom every model finds hard do not blur the choice. Simpler means: no network before a network, then fewer
-learnt numbers.
+users, so that users whom every model finds hard do not blur the choice. Simpler means: no network before a network,
+then fewer learnt numbers.
 """
 
 from __future__ import annotations

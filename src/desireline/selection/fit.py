@@ -1,8 +1,8 @@
 """Fitting one row of a table: a network over seeds, or a baseline over its constants, on validation and on the test.
 
 A network's seed is one job that depends on nothing but its arguments and the files on disk. Several run side by side,
-a process and a core each: on a small processor that is faster than one training on all cores, whose threads would wait for
-each other at every small product.
+a process and a core each: on a small processor that is faster than one training on all cores, whose threads would
+wait for each other at every small product.
 """
 
 from __future__ import annotations

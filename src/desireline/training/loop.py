@@ -1,7 +1,8 @@
 """The training loop: AdamW with warm-up and cosine, averaged weights, early stopping, exact resume.
 
 Every random choice of an epoch follows from the seed and the epoch's number, and a checkpoint stands after each epoch:
-a run that was killed goes on from the last whole epoch and ends with the same weights, to the bit, as an undisturbed one.
+a run that was killed goes on from the last whole epoch and ends with the same weights, to the bit, as an undisturbed
+one.
 """
 
 from __future__ import annotations
