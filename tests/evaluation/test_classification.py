@@ -73,3 +73,6 @@ def test_a_rare_type_may_be_missing_from_a_resample():
     probability, truth = np.tile([0, 0, 0.6, 0.4], (40, 1)), np.array([3] + [2] * 39)
     found = calibration_metrics(probability, truth, np.arange(40), 300, 0)["macro-F1"]
     assert 0 < found.low <= found.value <= found.high
+    wanted = f1_score(truth, probability.argmax(axis=1), labels=[2, 3], average="macro", zero_division=0)
+    assert found.value == pytest.approx(wanted)
+    assert found.high > 0.9  # where the rare type is missing, the other is always right
