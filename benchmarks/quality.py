@@ -4,7 +4,8 @@
 
 Sets: online-retail-ii (carried by the package), taobao and beauty (research use, not shipped: read from
 DESIRELINE_DATA or the folder `shared/data` beside the repository). Each is guessed, ingested and compared as a user
-would, under default settings; beauty has an order but no times, so that it is asked leave-one-out. Writes benchmarks/results/quality-SET.json.
+would, under default settings; beauty has an order but no times, so that it is asked leave-one-out. Writes
+benchmarks/results/quality-SET.json.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -180,10 +181,7 @@ def test_the_split_of_a_user_says_what_each_stage_sees(compared):
 def run_of(name: str, kind: str, parameters: int, values: list[float]) -> Run:
     measured = Measured(np.arange(len(values)), {"NDCG@10": np.array(values)})
 
-    class Empty:
-        info: dict[str, object] = {}
-
-    return Run(name, kind, measured, measured, Empty(), 0.0, parameters, [], {})
+    return Run(name, kind, measured, measured, SimpleNamespace(info={}), 0.0, parameters, [], {})
 
 
 def test_the_simplest_row_within_one_standard_error_is_chosen(compared):

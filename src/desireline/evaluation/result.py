@@ -111,17 +111,14 @@ class Result:
         return table
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(c)}</th>" for c in ["name", *self.columns(), "s"])
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f"<td>{escape(c)}</td>"
-                for c in [row.name, *(_cell(row.metrics.get(n), True) for n in self.columns()), f"{row.seconds:,.1f}"]
-            )
-            + "</tr>"
-            for row in self.rows
-        )
-        return f"<table><caption>{escape(self.task)} · {escape(self.protocol)}</caption><tr>{head}</tr>{body}</table><p>{escape(self.why or '')}</p>"
+        names = self.columns()
+        lines = [["name", *names, "seconds"]]
+        for row in self.rows:
+            lines.append([row.name, *(_cell(row.metrics.get(n), True) for n in names), f"{row.seconds:,.1f}"])
+        head, *body = ("".join(f"<td>{escape(cell)}</td>" for cell in line) for line in lines)
+        caption = f"{escape(self.task)} · {escape(self.protocol)} · cut {escape(self.cut)}"
+        rows = "".join(f"<tr>{line}</tr>" for line in body)
+        return f"<table><caption>{caption}</caption><tr>{head}</tr>{rows}</table><p>{escape(self.why or '')}</p>"
 
 
 def _cell(metric: Metric | None, interval: bool) -> str:

@@ -57,8 +57,8 @@ def ingest(folder: Path, schema: Schema, texts: Sequence[str]) -> Counts:
         counts: dict[str, dict[str, int]] = {}
         for source in sources:
             counts[source.name], known = _ingest_one(folder, schema, store, source, known)
-    names = ("read", "stored", "duplicate", "quarantined")
-    return Counts(*(sum(c[name] for c in counts.values()) for name in names), counts)
+    total = {name: sum(c[name] for c in counts.values()) for name in ("read", "stored", "duplicate", "quarantined")}
+    return Counts(**total, sources=counts)
 
 
 def _ingest_one(

@@ -91,7 +91,7 @@ def _files(text: str) -> list[Path]:
         return files
     if path.exists():
         return [path]
-    files = sorted(Path(p) for p in glob(text, recursive=True) if Path(p).is_file())
+    files = sorted(Path(p) for p in glob(text, recursive=True) if Path(p).is_file())  # noqa: PTH207  # text may be absolute
     if not files:
         raise SourceError(f"{text} does not exist. Check the path.")
     return files

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -29,10 +29,10 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         if path.name.lower().endswith(".gz"):
             with gzip.open(path, "rb") as file:
-                yield file
+                yield cast(IO[bytes], file)
         elif path.name.lower().endswith(".zst"):
             with zstd.open(path, "rb") as file:
-                yield file
+                yield cast(IO[bytes], file)
         else:
             with path.open("rb") as file:
                 yield file

@@ -130,7 +130,7 @@ class TrainSettings(_Strict):
     lr: float = Field(2e-3, gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to embeddings, biases and norms")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
-    epochs: int = Field(20, ge=1, description="at most; early stopping ends sooner")
+    epochs: int = Field(10, ge=1, description="at most; early stopping ends sooner")
     patience: int = Field(3, ge=1, description="epochs without a better validation")
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights; 0: off")
     clip: float = Field(5.0, gt=0, description="largest gradient norm")
