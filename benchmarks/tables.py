@@ -31,7 +31,9 @@ def cell(metric: dict[str, float] | None, interval: bool) -> str:
     """A figure for the table."""
     if metric is None:
         return "–"
-    return f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]" if interval else f"{metric['value']:.4f}"
+    return (
+        f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]" if interval else f"{metric['value']:.4f}"
+    )
 
 
 def quality(name: str, found: dict[str, Any]) -> str:
@@ -77,7 +79,10 @@ def speed(name: str, found: dict[str, Any]) -> str:
 def text() -> str:
     """The whole page."""
     chapters = [INTRODUCTION]
-    files = sorted(RESULTS.glob("*.json"), key=lambda p: (not p.stem.startswith("quality"), p.stem != "quality-online-retail-ii", p.stem))
+    files = sorted(
+        RESULTS.glob("*.json"),
+        key=lambda p: (not p.stem.startswith("quality"), p.stem != "quality-online-retail-ii", p.stem),
+    )
     for path in files:
         found = json.loads(path.read_text(encoding="utf-8"))
         chapters.append(quality(path.stem, found) if "tables" in found else speed(path.stem, found))

@@ -20,8 +20,8 @@ FAR_BELOW = np.float32(-100.0)  # where the rest stands; weights and their sums 
 class Ease:
     """Item weights B = I − P / diag(P), P the inverse of XᵀX + λI over the users' item sets.
 
-    In catalogues of more than `most` items the most frequent ones have weights; the others stand far below them in the
-    order of popularity. `penalty` is λ. Memory while fitting: about two dense matrices of the kept items.
+    In catalogues of more than `most` items the most frequent ones have weights; the others, and those that nobody had,
+    stand far below them in the order of popularity. `penalty` is λ. Memory while fitting: about two dense matrices of the kept items.
     """
 
     name: ClassVar[str] = "ease"
@@ -42,25 +42,13 @@ class Ease:
 
     def _weights(self, users: csr_array) -> NDArray[np.float32]:
         users.data[:] = 1
-        gram = (users.T @ users).toarray().astype(np.float32, copy=False)
-        gram[np.diag_indices_from(gram)] += np.float32(self.penalty)
-        if not len(gram):
-            return gram
-        # Cholesky, then the inverse from it: a third of the time of a general inversion. The matrix is symmetric, so
-        # that its transpose is the Fortran order in which LAPACK works in place.
-        factor, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)
-        inverse, failed_too = lapack.spotri(factor, lower=1, overwrite_c=1)
-        if failed or failed_too:
-            raise DataError("EASE: the item-item matrix cannot be inverted; use a larger penalty.")
-        for lo in range(0, len(inverse), 1024):  # mirror the lower triangle
-            hi = lo + 1024
-            inverse[lo:hi, hi:] = inverse[hi:, lo:hi].T
-            corner = inverse[lo:hi, lo:hi]
-            corner[:] = np.tril(corner) + np.tril(corner, -1).T
-        weights = np.ascontiguousarray(inverse.T)
-        weights /= -np.diag(weights).copy()
-        np.fill_diagonal(weights, 0)
-        return weights
+        if users.shape[1] == 0:  # a log without any known item
+            return np.zeros((0, 0), np.float32)
+        few = 2 * users.shape[0] < users.shape[1]
+        inverse = _inverse_by_users(users, self.penalty) if few else _inverse_by_items(users, self.penalty)
+        inverse /= -np.diag(inverse).copy()
+        np.fill_diagonal(inverse, 0)
+        return inverse
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         had = matrix(asked, len(self.start))[:, self.kept]
@@ -78,3 +66,32 @@ class Ease:
     @property
     def parameters(self) -> int:
         return self.weights.size
+
+
+def _inverse_by_items(users: csr_array, penalty: float) -> NDArray[np.float32]:
+    """(XᵀX + λI)⁻¹ by Cholesky: a third of the time of a general inversion."""
+    gram = (users.T @ users).toarray().astype(np.float32, copy=False)
+    gram[np.diag_indices_from(gram)] += np.float32(penalty)
+    # The matrix is symmetric, so that its transpose is the Fortran order in which LAPACK works in place.
+    factor, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)
+    inverse, failed_too = lapack.spotri(factor, lower=1, overwrite_c=1)
+    if failed or failed_too:
+        raise DataError("EASE: the item-item matrix cannot be inverted; use a larger penalty.")
+    for lo in range(0, len(inverse), 1024):  # mirror the lower triangle
+        hi = lo + 1024
+        inverse[lo:hi, hi:] = inverse[hi:, lo:hi].T
+        corner = inverse[lo:hi, lo:hi]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+    return np.ascontiguousarray(inverse.T)
+
+
+def _inverse_by_users(users: csr_array, penalty: float) -> NDArray[np.float32]:
+    """The same where users are few: (I − Xᵀ (XXᵀ + λI)⁻¹ X) / λ, Woodbury's identity."""
+    alike = (users @ users.T).toarray().astype(np.float64)
+    alike[np.diag_indices_from(alike)] += penalty
+    spread = np.linalg.solve(alike, users.toarray().astype(np.float64)).astype(np.float32)
+    inverse = np.asarray(users.T @ spread, np.float32)
+    np.negative(inverse, out=inverse)
+    inverse[np.diag_indices_from(inverse)] += 1
+    inverse /= np.float32(penalty)
+    return inverse
