@@ -21,7 +21,8 @@ class Ease:
     """Item weights B = I − P / diag(P), P the inverse of XᵀX + λI over the users' item sets.
 
     In catalogues of more than `most` items the most frequent ones have weights; the others, and those that nobody had,
-    stand far below them in the order of popularity. `penalty` is λ. Memory while fitting: about two dense matrices of the kept items.
+    stand far below them in the order of popularity. `penalty` is λ. Memory while fitting: about two dense matrices of
+    the kept items.
     """
 
     name: ClassVar[str] = "ease"
