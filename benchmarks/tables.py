@@ -1,4 +1,4 @@
-"""docs/results.md from benchmarks/results/*.json: `python -m benchmarks.tables [--check]`. No figure is typed by hand."""
+"""docs/results.md from benchmarks/results/*.json: `python -m benchmarks.tables [--check]`. Nothing is typed by hand."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ INTRODUCTION = """# Results
 
 Written by `python -m benchmarks.tables` from the files in `benchmarks/results/`, each of which a command writes:
 `python -m benchmarks.quality` the quality of models and baselines, `python -m benchmarks.ingest`, `.prepare` and
-`.training` the speed. Quality: every row under the same protocol, tuned on validation; networks are means of three seeds;
-intervals are 95 %, by bootstrap over users. `new` ranks among the items that the user has not had, `repeat` asks only
+`.training` the speed. Quality: every row under the same protocol, tuned on validation; networks are means of three
+seeds; intervals are 95 %, by bootstrap over users. `new` ranks among the items that the user has not had, `repeat` asks only
 for those that were. **Bold**: the row that `compare` chose on validation, before it saw the test.
 """
 

@@ -5,8 +5,10 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -37,15 +39,12 @@ def unprivileged():
 
 
 @pytest.fixture(scope="module")
-def server(program, tmp_path_factory):
+def server(program):
     postgres, initdb = program("postgres"), program("initdb")
     account = unprivileged()
-    folder = tmp_path_factory.mktemp("postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # where the server's account can reach it
     more = {}
     if account:
-        for part in (folder, *folder.parents):  # the server's account must reach its folder
-            if part.is_relative_to(tmp_path_factory.getbasetemp().parent):
-                part.chmod(0o755)
         shutil.chown(folder, account.pw_uid, account.pw_gid)
         more = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     data = folder / "data"
@@ -69,6 +68,7 @@ def server(program, tmp_path_factory):
     finally:
         process.terminate()
         process.wait(20)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from desireline.classical import RECOMMENDERS
+from desireline.classical.gaps import remaining
 from desireline.classical.interface import Recommender
 from desireline.classical.next_event import NEXT_EVENT, EventHistories, NextEventBaseline
 from desireline.evaluation.classification import calibration_metrics, log_loss, reliability
@@ -287,14 +288,9 @@ def wait_quantiles(network: Network, hidden: Tensor, elapsed: NDArray[np.float64
     """
     grid = torch.expm1(torch.linspace(0, float(np.log1p(LONGEST_S)), GRID))
     passed = _head(network, "wait").cdf(hidden, grid).double().numpy()  # [Q, GRID]
+    passed = np.maximum.accumulate(passed, axis=1)
     points = grid.double().numpy()
-    answer = np.empty((len(hidden), len(LEVELS)))
-    for row in range(len(hidden)):
-        gone = np.interp(elapsed[row], points, passed[row])
-        levels = gone + LEVELS * (1 - gone)
-        rising = np.maximum.accumulate(passed[row])
-        answer[row] = np.interp(levels, rising, points) - elapsed[row]
-    return np.maximum(answer, 0)
+    return remaining(passed, np.arange(len(hidden)), points, 1 / LONGEST_S, np.maximum(elapsed, 0.0))
 
 
 def _head(network: Network, name: str) -> Any:
