@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from desireline.cli.app import AsJson, Folder, Set, app, settings, show, stdout
 from desireline.cli.learn import TaskName
+from desireline.cli.shared import AsJson, Folder, Set, app, settings, show, stdout
 from desireline.core.errors import SourceError
 
 

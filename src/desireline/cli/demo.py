@@ -9,7 +9,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from desireline.cli.app import AsJson, Seed, app, show, stdout
+from desireline.cli.shared import AsJson, Seed, app, show, stdout
 from desireline.core.errors import StoreError
 from desireline.core.progress import say
 from desireline.data import ATTRIBUTION, online_retail_ii

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from desireline.cli.app import AsJson, Cut, Folder, Protocol, Seed, Set, app, settings, show, stdout
+from desireline.cli.shared import AsJson, Cut, Folder, Protocol, Seed, Set, app, settings, show, stdout
 
 TaskName = Annotated[str, typer.Option("--task", help="next_event or recommend.")]
 

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from desireline.core.errors import SchemaError, SourceError
-from desireline.events.sources import REJECTED, Chunk, no_rejected, numbered
+from desireline.events.chunk import REJECTED, Chunk, no_rejected, numbered
 from desireline.events.text import encoding_of, opened, text_of
 
 DELIMITERS = ",;\t|"

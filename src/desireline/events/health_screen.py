@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from desireline.events.health import Health
+    from desireline.events.health_facts import Facts
     from desireline.events.order import Comparison
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -35,7 +35,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
     return "".join(BLOCKS[math.ceil(8 * value / top)] if top > 0 else BLOCKS[0] for value in sums)
 
 
-def notes(health: Health) -> list[str]:
+def notes(health: Facts) -> list[str]:
     """What a person should look at, each with what to do."""
     clock, events = health.clock, health.events
     found = []
@@ -72,7 +72,7 @@ def notes(health: Health) -> list[str]:
     return found
 
 
-def _time_notes(health: Health) -> list[str]:
+def _time_notes(health: Facts) -> list[str]:
     clock, found = health.clock, []
     if clock["future"]:
         found.append(f"{clock['future']:,} events lie in the future: a wrong clock, or a wrong time.format.")
@@ -105,7 +105,7 @@ def _has_night(hours: list[int]) -> bool:
     return sum(n > 0 for n in hours) >= 18 and min(window) < 0.3 * total * 5 / 24
 
 
-def screen(health: Health) -> RenderableType:
+def screen(health: Facts) -> RenderableType:
     """The whole as something that rich prints."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
@@ -119,7 +119,7 @@ def screen(health: Health) -> RenderableType:
     return Panel(Group(*parts), title="health of the log", title_align="left")
 
 
-def _facts(health: Health) -> list[tuple[str, str]]:
+def _facts(health: Facts) -> list[tuple[str, str]]:
     h, clock = health, health.clock
     types = "  ".join(f"{name} {n:,} ({_share(n, h.events)})" for name, n in list(h.types.items())[:6])
     rows = [
@@ -158,7 +158,7 @@ def _facts(health: Health) -> list[tuple[str, str]]:
     return rows
 
 
-def _repeats(health: Health) -> str:
+def _repeats(health: Facts) -> str:
     if health.repeat_share is None:
         return "no targets on items"
     return f"{health.repeat_share:.1%} of {health.targets:,} targets are on an item that the user had before"

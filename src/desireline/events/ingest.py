@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from desireline.core.files import write_lock
 from desireline.core.progress import progress
+from desireline.events.chunk import Source
 from desireline.events.frame import bucket_expression, content_hash
 from desireline.events.quarantine import Quarantine
-from desireline.events.sources import Source, open_sources
+from desireline.events.sources import open_sources
 from desireline.events.store import EventStore
 from desireline.schema.mapping import map_rows
 from desireline.schema.model import Schema

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from desireline.core.errors import SourceError
-from desireline.events.sources import REJECTED, Chunk
+from desireline.events.chunk import REJECTED, Chunk
 from desireline.events.text import encoding_of, opened, text_of
 
 CHUNK_ROWS = 200_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from desireline.core.errors import SchemaError, SourceError
-from desireline.events.sources import Chunk, no_rejected, numbered
+from desireline.events.chunk import Chunk, no_rejected, numbered
 
 
 class ParquetFile:

@@ -3,65 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
-from typing import Protocol
-
-import polars as pl
 
 from desireline.core.errors import SourceError
+from desireline.events.chunk import Source
+from desireline.events.delimited import Delimited
+from desireline.events.jsonl import JsonLines
+from desireline.events.parquet import ParquetFile
+from desireline.events.sql import open_sql
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 PACKED = (".gz", ".zst")
-REJECTED: dict[str, type[pl.DataType]] = {
-    "row": pl.Int64,
-    "column": pl.String,
-    "value": pl.String,
-    "reason": pl.String,
-    "raw": pl.String,
-}
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Rows of a source.
-
-    numbers  : Int64, the number in the source of each row of `frame`, from 1
-    rejected : rows that could not even be split into columns (columns of REJECTED)
-    """
-
-    numbers: pl.Series
-    frame: pl.DataFrame
-    rejected: pl.DataFrame
-
-
-class Source(Protocol):
-    """One file, table or query."""
-
-    @property
-    def name(self) -> str:
-        """How it is called in messages and in quarantine; never holds a password."""
-
-    def size_rows(self) -> int | None:
-        """Its number of rows where that is cheap to know."""
-
-    def sample(self, rows: int = 20_000) -> pl.DataFrame:
-        """Its first rows."""
-
-    def chunks(self, columns: Sequence[str] | None, rows: int) -> Iterator[Chunk]:
-        """Its rows in order, at most `rows` at a time; `columns`: those that are needed, None for all."""
-
-
-def no_rejected() -> pl.DataFrame:
-    """An empty frame of rejected rows."""
-    return pl.DataFrame(schema=REJECTED)
-
-
-def numbered(first: int, count: int) -> pl.Series:
-    """Row numbers from `first` on."""
-    return pl.int_range(first, first + count, eager=True, dtype=pl.Int64)
 
 
 def open_sources(texts: Sequence[str]) -> list[Source]:
@@ -72,8 +26,6 @@ def open_sources(texts: Sequence[str]) -> list[Source]:
     found: list[Source] = []
     for text in texts:
         if "://" in text:
-            from desireline.events.sql import open_sql
-
             found.append(open_sql(text))
             continue
         found += [_open_file(path) for path in _files(text)]
@@ -114,13 +66,7 @@ def _open_file(path: Path) -> Source:
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty: it holds no rows.")
     if kind == ".parquet":
-        from desireline.events.parquet import ParquetFile
-
         return ParquetFile(path)
     if kind in (".jsonl", ".ndjson"):
-        from desireline.events.jsonl import JsonLines
-
         return JsonLines(path)
-    from desireline.events.delimited import Delimited
-
     return Delimited(path)

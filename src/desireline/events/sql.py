@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 import polars as pl
 
 from desireline.core.errors import SettingError, SourceError
-from desireline.events.sources import Chunk, Source, no_rejected, numbered
+from desireline.events.chunk import Chunk, Source, no_rejected, numbered
 
 FETCHED = 200_000  # rows in Python's hands at once
 

@@ -24,7 +24,7 @@ from desireline.evaluation.classification import calibration_metrics, log_loss, 
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
 from desireline.evaluation.result import Metric
-from desireline.evaluation.waiting import LEVELS, waiting_metrics
+from desireline.evaluation.waiting import waiting_metrics
 from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
