@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -51,15 +52,19 @@ def measured(command: Sequence[str], environment: Mapping[str, str] | None = Non
 
     Raises RuntimeError with the end of its stderr when it fails.
     """
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        list(command),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(environment or {})},
-    )
-    out, err = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed with {process.returncode}:\n{err[-2000:]}")
-    return {"wall_s": round(time.perf_counter() - begun, 3), "stdout": out}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        begun = time.perf_counter()
+        process = subprocess.Popen(list(command), stdout=out, stderr=err, env={**os.environ, **(environment or {})})
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - begun
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed with {process.returncode}:\n{err.read()[-2000:]}")
+        return {
+            "wall_s": round(wall, 2),
+            "cpu_s": round(used.ru_utime + used.ru_stime, 2),
+            "peak_mib": round(used.ru_maxrss / 1024),
+            "stdout": out.read(),
+        }

@@ -1,4 +1,7 @@
-"""docs/results.md from benchmarks/results/*.json: `python -m benchmarks.tables [--check]`. Nothing is typed by hand."""
+"""docs/results.md, and the figures in the READMEs, from benchmarks/results/*.json; nothing is typed by hand.
+
+python -m benchmarks.tables [--check]
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from benchmarks.record import RESULTS, ROOT
 from desireline.evaluation.result import SCREEN
 
 PAGE = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 NAMES = {
     "quality-online-retail-ii": "Online Retail II",
     "quality-taobao": "Taobao user behaviour, sample",
@@ -22,8 +26,8 @@ INTRODUCTION = """# Results
 Written by `python -m benchmarks.tables` from the files in `benchmarks/results/`, each of which a command writes:
 `python -m benchmarks.quality` the quality of models and baselines, `python -m benchmarks.ingest`, `.prepare` and
 `.training` the speed. Quality: every row under the same protocol, tuned on validation; networks are means of three
-seeds; intervals are 95 %, by bootstrap over users. `new` ranks among the items that the user has not had, `repeat` asks only
-for those that were. **Bold**: the row that `compare` chose on validation, before it saw the test.
+seeds; intervals are 95 %, by bootstrap over users. `new` ranks among the items that the user has not had, `repeat`
+asks only for those that were. **Bold**: the row that `compare` chose on validation, before it saw the test.
 """
 
 
@@ -76,6 +80,49 @@ def speed(name: str, found: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def summary(found: dict[str, Any], chinese: bool) -> str:
+    """The demo's figures in a few lines: the chosen row, the next best, popularity, the best network."""
+    lines = []
+    for task, result in found["tables"].items():
+        primary = result["primary"]
+        ranked = sorted(result["rows"], key=lambda r: -order(result, r))
+        networks = [r["name"] for r in ranked if r["kind"] == "model"][:1]
+        wanted = {result["chosen"], *(r["name"] for r in ranked[:3]), *networks, "popularity"}
+        lines += [f"| {task}: {primary} | |", "|---|---|"] if not lines else [f"| **{task}: {primary}** | |"]
+        for row in ranked:
+            if row["name"] in wanted:
+                mark = "**" if row["name"] == result["chosen"] else ""
+                lines.append(f"| {mark}{row['name']}{mark} | {cell(row['metrics'].get(primary), True)} |")
+    m = found["machine"]
+    wall = found["wall_s"] / 60
+    if chinese:
+        said = f"`make demo` 用时 {wall:.1f} 分钟（{m['cores']} 核，{m['processor']}）；粗体：`compare` 在验证集上选中的一行。"
+    else:
+        said = f"{wall:.1f} minutes on {m['cores']} cores ({m['processor']}); bold: what `compare` chose on validation."
+    return "\n".join([*lines, "", said])
+
+
+def filled(page: Path, block: str) -> str:
+    """The page with the block between its markers."""
+    whole = page.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Every page that holds figures, as it should be."""
+    made = {PAGE: text()}
+    demo = RESULTS / "quality-online-retail-ii.json"
+    if demo.exists():
+        found = json.loads(demo.read_text(encoding="utf-8"))
+        for name in ("README.md", "README.zh.md", "docs/index.md"):
+            path = ROOT / name
+            if BEGIN in path.read_text(encoding="utf-8"):
+                made[path] = filled(path, summary(found, name.endswith("zh.md")))
+    return made
+
+
 def text() -> str:
     """The whole page."""
     chapters = [INTRODUCTION]
@@ -90,15 +137,18 @@ def text() -> str:
 
 
 def main() -> None:
-    """Write the page, or with --check fail when it is not what the files say."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Write the pages, or with --check fail when one is not what the files say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
-        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text():
-            sys.exit("docs/results.md is not what benchmarks/results/ says: run `python -m benchmarks.tables`.")
-        return
-    PAGE.write_text(text(), encoding="utf-8")
-    sys.stdout.write(f"Wrote {Path(PAGE).relative_to(ROOT)}.\n")
+    check = parser.parse_args().check
+    for path, wanted in pages().items():
+        if check and (not path.exists() or path.read_text(encoding="utf-8") != wanted):
+            sys.exit(
+                f"{path.relative_to(ROOT)} is not what benchmarks/results/ says: run `python -m benchmarks.tables`."
+            )
+        if not check:
+            path.write_text(wanted, encoding="utf-8")
+            sys.stdout.write(f"Wrote {path.relative_to(ROOT)}.\n")
 
 
 if __name__ == "__main__":

@@ -74,8 +74,8 @@ def _plan(quick: bool) -> list[tuple[str, list[str], dict[str, str]]]:
         few = small | {"seeds": "1", "epochs": "2"}
         return [("recommend", ["gru"], few), ("next_event", ["gru"], few)]
     return [
-        ("recommend", ["gru", "transformer"], small | {"epochs": "3"}),
-        ("next_event", ["gru"], small | {"epochs": "2"}),
+        ("recommend", ["transformer"], small | {"epochs": "2", "batch_targets": "1024"}),
+        ("next_event", ["gru"], small | {"epochs": "1", "batch_targets": "2048"}),
     ]
 
 
