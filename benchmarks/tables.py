@@ -96,7 +96,8 @@ def summary(found: dict[str, Any], chinese: bool) -> str:
     m = found["machine"]
     wall = found["wall_s"] / 60
     if chinese:
-        said = f"`make demo` 用时 {wall:.1f} 分钟（{m['cores']} 核，{m['processor']}）；粗体：`compare` 在验证集上选中的一行。"
+        said = f"`make demo` 用时 {wall:.1f} 分钟（{m['cores']} 核，{m['processor']}）；"
+        said += "粗体：`compare` 在验证集上选中的一行。"
     else:
         said = f"{wall:.1f} minutes on {m['cores']} cores ({m['processor']}); bold: what `compare` chose on validation."
     return "\n".join([*lines, "", said])

@@ -46,6 +46,14 @@ def test_a_file_is_stored_once(tmp_path):
     assert EventStore(tmp_path / "w", SCHEMA).count() == 2
 
 
+def test_the_same_rows_in_two_files_of_one_call_are_stored_once(tmp_path):
+    rows = "a,1700000000,view,i1,2\nb,1700000001,buy,i2,3\n"
+    both = [csv(tmp_path, rows, "one.csv"), csv(tmp_path, rows, "two.csv")]
+    counts = ingest(tmp_path / "w", SCHEMA, both)
+    assert (counts.stored, counts.duplicate) == (2, 2)
+    assert counts.sources[both[1]]["duplicate"] == 2
+
+
 def test_equal_rows_of_one_file_are_kept_and_found_again(tmp_path):
     source = csv(tmp_path, "a,1700000000,view,i1,2\n" * 3)
     assert ingest(tmp_path / "w", SCHEMA, [source]).stored == 3

@@ -36,6 +36,9 @@ ROWS = [
     ("b", 3, "buy", "z"),
     ("b", 4, "buy", "z"),
     ("b", 5, "buy", "y"),
+    ("d", 3, "buy", "x"),
+    ("d", 16, "view", "y"),  # at the same moment as the purchase: not part of its history
+    ("d", 16, "buy", "z"),
     ("c", 13, "buy", "x"),  # first seen after the cut: nothing to read at the first question
     ("c", 14, "buy", "y"),
 ]
@@ -85,6 +88,11 @@ def test_an_item_unknown_before_the_cut_is_a_cold_target_and_no_history(both):
     basket = next(targets for user, _, targets in asked if user == "a" and len(targets) == 3)
     assert "?" in basket
     assert all("?" not in history for _, history, _ in asked)
+
+
+def test_events_of_the_same_moment_are_not_part_of_the_history(both):
+    histories = [history for user, history, _ in read(both[1], item_questions(both[1], "time")) if user == "d"]
+    assert histories == [["x"]]
 
 
 def test_a_user_without_an_earlier_event_is_not_asked(both):

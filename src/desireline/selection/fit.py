@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from desireline.core.processes import process_pool
 from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
 from desireline.schema.model import Schema
@@ -183,7 +182,7 @@ def run_jobs(jobs: Sequence[Job]) -> Iterator[SeedRun]:
         yield from map(run_seed, jobs)
         return
     alone = [_single_threaded(job) for job in jobs]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         yield from pool.map(run_seed, alone)
 
 

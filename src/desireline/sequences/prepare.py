@@ -8,10 +8,9 @@ step holds all users in memory, and what lies before the cut is a function of th
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from desireline.core.processes import process_pool
 from desireline.core.progress import progress
 from desireline.events.clean import Limits, clean, fit_limits
 from desireline.events.cut import cut
@@ -157,11 +157,10 @@ def _mapped(job: Job, ranges: list[tuple[int, int]], workers: int) -> Iterator[I
     if workers == 1 or len(ranges) == 1:
         yield (prepare_part(job, lo, hi) for lo, hi in ranges)
         return
-    # spawn: a forked polars may hang on the parent's locks
     threads = os.environ.get("POLARS_MAX_THREADS")
     os.environ["POLARS_MAX_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     try:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with process_pool(workers) as pool:
             futures = [pool.submit(prepare_part, job, lo, hi) for lo, hi in ranges]
             yield (future.result() for future in as_completed(futures))
     finally:
