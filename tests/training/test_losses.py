@@ -65,6 +65,18 @@ def test_logq_makes_the_sampled_partition_unbiased():
     assert abs(np.mean(estimates) - true) < 4 * error + 0.01 * true
 
 
+def test_a_forecast_that_is_too_sure_is_widened_until_its_levels_hold():
+    head = WaitingTime(4)
+    pit = torch.distributions.Beta(0.4, 0.4).sample((5_000,))  # truth falls into the tails too often
+    head.calibrate(pit)
+    low, high = (float(head.levels[k]) for k in (10, 90))
+    assert low < 0.1 < 0.9 < high
+    assert float(((pit >= low) & (pit <= high)).double().mean()) == pytest.approx(0.8, abs=0.01)
+    untouched = WaitingTime(4)
+    untouched.calibrate(pit[:50])
+    assert torch.equal(untouched.levels, torch.linspace(0, 1, 101, dtype=torch.float64))
+
+
 def test_waiting_time_is_the_mixture_that_scipy_computes():
     torch.manual_seed(2)
     head = WaitingTime(4, parts=3)

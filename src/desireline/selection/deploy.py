@@ -43,6 +43,7 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
             frozen=bool(info["frozen"]),
             checkpoints=folder / "training",
         )
+        fitted.task.inherit(network, fitted.predictor)
         new = describe(
             fitted.task,
             fitted.name,

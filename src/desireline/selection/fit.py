@@ -164,9 +164,12 @@ def run_seed(job: Job) -> SeedRun:
         )
         measured = task.measure(task.network_predictions(network, asks), asks, schema, validation.masks_seen)
         stop = max(1, trained.best_epoch)
+        task.calibrate(network, measured)
     if network is None or validation.prepared.folder != test.prepared.folder:
         network, again = train_network(task, job.encoder, schema, test, job.seed, stop_after=stop, **common)
         trained = trained or again
+        if measured is not None:
+            task.calibrate(network, measured)
     asked = task.questions(test, schema)
     tested = task.measure(task.network_predictions(network, asked), asked, schema, test.masks_seen)
     assert trained is not None

@@ -93,6 +93,12 @@ class Task(Protocol):
     ) -> tuple[Tensor, int]:
         """Summed loss at the events `places` [T] with hidden states [T, d], and the number of targets."""
 
+    def calibrate(self, network: Network, measured: Measured) -> None:
+        """Correct a network's stated uncertainty by what it gave on validation."""
+
+    def inherit(self, network: Network, older: Network) -> None:
+        """Take over the correction of the network that was validated."""
+
     def questions(self, stage: Stage, schema: Schema) -> Any:
         """What a stage asks."""
 

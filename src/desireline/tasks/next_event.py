@@ -24,7 +24,7 @@ from desireline.evaluation.classification import calibration_metrics, log_loss, 
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
 from desireline.evaluation.result import Metric
-from desireline.evaluation.waiting import waiting_metrics
+from desireline.evaluation.waiting import LEVELS, waiting_metrics
 from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
@@ -151,6 +151,14 @@ class NextEvent:
             )
             total = total + value / NORMAL_ENTROPY
         return total, int((event > 0).sum())
+
+    def calibrate(self, network: Network, measured: Measured) -> None:
+        if "pit" in measured.arrays:
+            pit = measured.arrays["pit"]
+            _head(network, "wait").calibrate(torch.from_numpy(pit[np.isfinite(pit)]))
+
+    def inherit(self, network: Network, older: Network) -> None:
+        _head(network, "wait").levels.copy_(_head(older, "wait").levels)
 
     def questions(self, stage: Stage, schema: Schema) -> EventQuestions:
         return event_questions(stage)
@@ -290,7 +298,11 @@ def wait_quantiles(network: Network, hidden: Tensor, elapsed: NDArray[np.float64
     passed = _head(network, "wait").cdf(hidden, grid).double().numpy()  # [Q, GRID]
     passed = np.maximum.accumulate(passed, axis=1)
     points = grid.double().numpy()
-    return remaining(passed, np.arange(len(hidden)), points, 1 / LONGEST_S, np.maximum(elapsed, 0.0))
+    waits = remaining(passed, np.arange(len(hidden)), points, 1 / LONGEST_S, np.maximum(elapsed, 0.0))
+    read_at = np.interp(LEVELS, np.linspace(0, 1, 101), _head(network, "wait").levels.numpy())
+    place = np.clip((read_at - LEVELS[0]) / (LEVELS[1] - LEVELS[0]), 0, len(LEVELS) - 1)
+    low = np.minimum(place.astype(np.int64), len(LEVELS) - 2)
+    return np.asarray(waits[:, low] + (place - low) * (waits[:, low + 1] - waits[:, low]), np.float64)
 
 
 def _head(network: Network, name: str) -> Any:

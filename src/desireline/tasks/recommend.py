@@ -107,6 +107,12 @@ class Recommend:
         )
         return item_loss(network, hidden, targets, weights, labels.negatives, settings)
 
+    def calibrate(self, network: Network, measured: Measured) -> None:
+        pass
+
+    def inherit(self, network: Network, older: Network) -> None:
+        pass
+
     def questions(self, stage: Stage, schema: Schema) -> ItemQuestions:
         return item_questions(stage, schema.evaluate.occasion)
 

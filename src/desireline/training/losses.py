@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from desireline.sequences.vocabulary import FIRST
 from desireline.training.kernels import exp_and_sum
 
+LEAST_PIT = 200  # fewer observed waits say too little of how a forecast errs
 CHUNK = 256  # tokens whose scores over the whole catalogue stand in memory at once
 
 
@@ -107,17 +108,25 @@ class WaitingTime(nn.Module):
         self.out = nn.Linear(d_model, 3 * parts)
         self.register_buffer("centre", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("levels", torch.linspace(0, 1, 101, dtype=torch.float64))
         with torch.no_grad():  # the parts start spread over two deviations
             self.out.bias[parts : 2 * parts] = torch.linspace(-2, 2, parts)
 
     centre: Tensor
     scale: Tensor
+    levels: Tensor  # where the forecast's levels must be read to hold what they say
 
     def fit(self, gaps_s: Tensor) -> None:
         """Take centre and scale from observed gaps in seconds."""
         y = torch.log1p(gaps_s.double())
         self.centre.fill_(float(y.mean()))
         self.scale.fill_(max(float(y.std()), 1e-3))
+
+    def calibrate(self, pit: Tensor) -> None:
+        """Read quantiles at other levels from now on: those under which the PIT [Q] of later data is uniform."""
+        if len(pit) >= LEAST_PIT:
+            inner = torch.linspace(0, 1, 101, dtype=torch.float64)[1:-1]
+            self.levels[1:-1] = torch.quantile(pit.double(), inner)
 
     def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log weights, means, log deviations, each [T, parts], of the scaled y."""
