@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -78,7 +78,7 @@ def _ingest_one(
                 contents = _merged(contents, content)
             else:
                 ids = content
-            fresh = _is_fresh(ids, known)
+            fresh = _is_fresh(ids, known, "stable" if schema.event_id else None)
             rejected = pl.concat([chunk.rejected, mapped.rejected.select(chunk.rejected.columns)]).sort("row")
             quarantine.add(source.name, rejected)
             new = events.with_columns(event_id=pl.Series(ids), bucket=bucket_expression(pl.col("user"))).filter(fresh)
@@ -106,7 +106,7 @@ def _content(events: pl.DataFrame, schema: Schema) -> NDArray[np.int64]:
 
 def _numbered(content: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.int64]:
     """Ids from contents: mixed with how often the same content stood before in the source."""
-    order = np.argsort(content, kind="stable")
+    order = np.argsort(content)  # rows of equal content may change places
     ordered = content[order]
     first = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1)) if len(ordered) else order
     number = np.arange(len(ordered)) - np.repeat(first, np.diff(np.append(first, len(ordered))))
@@ -127,9 +127,9 @@ def _mix(content: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.in
     return np.asarray((z ^ (z >> np.uint64(31))).view(np.int64))
 
 
-def _is_fresh(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """bool [N]: the first of each id that is not stored yet."""
-    order = np.argsort(ids, kind="stable")
+def _is_fresh(ids: NDArray[np.int64], known: NDArray[np.int64], kind: Literal["stable"] | None) -> NDArray[np.bool_]:
+    """bool [N]: the first of each id that is not stored yet; any of them unless the order is stable."""
+    order = np.argsort(ids, kind=kind)
     ordered = ids[order]
     fresh = np.ones(len(ids), bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
