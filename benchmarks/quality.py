@@ -4,8 +4,8 @@
 
 Sets: online-retail-ii (carried by the package), taobao and beauty (research use, not shipped: read from
 DESIRELINE_DATA or the folder `shared/data` beside the repository). Each is guessed, ingested and compared as a user
-would, under default settings; online-retail-ii is `desireline demo` itself, with its small networks; beauty has an
-order but no times, so that it is asked leave-one-out. Writes benchmarks/results/quality-SET.json.
+would, with networks and epochs that two cores train in ten minutes a set; online-retail-ii is `desireline demo`
+itself. beauty has an order but no times, so that it is asked leave-one-out. Writes benchmarks/results/quality-SET.json.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ SETS: dict[str, dict[str, Any]] = {
         "source": lambda: DATA / "taobao_userbehavior_sample" / "userbehavior_head.parquet",
         "tasks": ["recommend", "next_event"],
         "protocol": "temporal",
+        "settings": {"batch_targets": "2048", "epochs": "6"},
     },
     "beauty": {
         "source": lambda: DATA / "amazon_beauty_5core" / "sequences.parquet",
         "tasks": ["recommend"],
         "protocol": "leave-one-out",
+        "settings": {"batch_targets": "1024", "epochs": "8", "length": "50"},
     },
 }
 QUICK = {"seeds": "1", "epochs": "2", "d_model": "32", "layers": "1"}
@@ -51,13 +53,13 @@ def run(name: str, quick: bool) -> dict[str, Any]:
         return demo(name, folder, quick)
     workspace, _ = init_workspace(folder, source=plan["source"]())
     workspace.ingest(plan["source"]())
-    workspace = workspace.with_settings(QUICK if quick else {})
+    workspace = workspace.with_settings(QUICK if quick else plan["settings"])
     tables = {}
     for task in plan["tasks"]:
         model = workspace.compare(task, protocol=plan["protocol"])
         Console(stderr=True).print(model.result)
         tables[task] = model.result.to_json()
-    return {"set": name, "quick": quick, "tables": tables}
+    return {"set": name, "quick": quick, "settings": plan["settings"], "tables": tables}
 
 
 def demo(name: str, folder: Path, quick: bool) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def cell(metric: dict[str, float] | None, interval: bool) -> str:
 
 def quality(name: str, found: dict[str, Any]) -> str:
     """One data set's chapter."""
-    lines = [f"## {NAMES.get(name, name)}", "", footer(found)]
+    settings = ", ".join(f"{key} {value}" for key, value in found.get("settings", {}).items())
+    lines = [f"## {NAMES.get(name, name)}", "", footer(found) + (f" Settings: {settings}." if settings else "")]
     for task, result in found["tables"].items():
         there = {metric for row in result["rows"] for metric in row["metrics"]}
         shown = [result["primary"], *(m for m in SCREEN[task] if m in there and m != result["primary"])]
