@@ -12,6 +12,7 @@ from desireline.report.gather import Example, Report
 
 INK, SOFT, ACCENT = "#7d8590", "#8b949e", "#d9730d"
 HEIGHT = 190
+LOSSES = ("log-loss", "ECE", "CRPS")  # less is better
 
 
 def _altair() -> Any:
@@ -81,7 +82,11 @@ def intervals(result: Result, metric: str) -> dict[str, Any]:
         if (m := r.metrics.get(metric)) is not None and m.value == m.value
     ]
     base = alt.Chart(alt.Data(values=rows)).encode(
-        y=alt.Y("name:N", sort=alt.EncodingSortField("value", order="descending"), title=None),
+        y=alt.Y(
+            "name:N",
+            sort=alt.EncodingSortField("value", order="ascending" if metric in LOSSES else "descending"),
+            title=None,
+        ),
         color=alt.condition("datum.chosen", alt.value(ACCENT), alt.value("#2f81b7")),
         tooltip=[
             "name:N",
