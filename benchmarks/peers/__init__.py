@@ -1,0 +1,1 @@
+"""Drivers that run inside a peer's own environment: they import the peer, never desireline."""
