@@ -3,8 +3,8 @@
 Transformer of width 64, two layers, two heads, dropout .2, full softmax, one thread, equal data, epochs and steps, in
 turn in one run; RecTools both as it comes and with a tuned allocator. NDCG@10 and HR@10 of the held-out last items are
 computed by the same code from both lists. The log has the shape of ML-1M (6,040 users, mean length 163, 3,416 items;
---users takes fewer) and is made here, with tastes and transitions to learn. RecTools lives in an environment of its own,
-.bench/rectools, which --install makes; without it only ours runs. Writes benchmarks/results/training.json.
+--users takes fewer) and is made here, with tastes and transitions to learn. RecTools lives in an environment of its
+own, .bench/rectools, which --install makes; without it only ours runs. Writes benchmarks/results/training.json.
 """
 
 from __future__ import annotations
