@@ -38,7 +38,7 @@ SETS: dict[str, dict[str, Any]] = {
         "source": lambda: DATA / "amazon_beauty_5core" / "sequences.parquet",
         "tasks": ["recommend"],
         "protocol": "leave-one-out",
-        "settings": {"batch_targets": "1024", "epochs": "8", "length": "50"},
+        "settings": {"batch_targets": "1024", "epochs": "4", "length": "50"},
     },
 }
 QUICK = {"seeds": "1", "epochs": "2", "d_model": "32", "layers": "1"}

@@ -13,23 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake import DeltaTable
 from numpy.typing import NDArray
 
-from desireline.core.errors import DataError, SchemaError, StoreError
-from desireline.core.files import storage_error
+from desireline.core.errors import DataError, StoreError
+from desireline.events import delta
 from desireline.events.cut import cut
-from desireline.events.frame import ORDER, bucket_expression, bucket_of, frame_schema
+from desireline.events.frame import BUCKETS, ORDER, bucket_expression, bucket_of, frame_schema
 from desireline.schema.model import Schema
 
-ROW_GROUP = 65_536
-WRITER = WriterProperties(
-    compression="ZSTD",
-    compression_level=1,
-    max_row_group_size=ROW_GROUP,
-    default_column_properties=ColumnProperties(dictionary_enabled=True),
-)
+FILE_ROWS = 2_000_000  # a file is read and rewritten whole, so its size bounds the memory of both
+MANY_FILES = 64
 
 
 class EventStore:
@@ -41,15 +35,13 @@ class EventStore:
 
     def exists(self) -> bool:
         """Whether anything was ever stored."""
-        return (self.path / "_delta_log").exists()
+        return delta.exists(self.path)
 
     def append(self, events: pl.DataFrame) -> None:
         """Store an event frame, all of it or nothing. Raises StoreError when the disk refuses."""
         if events.height == 0:
             return
-        # by bucket, then time, as one integer: the full order is made on reading, where it is needed
-        key = events.select(pl.col("bucket").cast(pl.Int64) * (1 << 56) + pl.col("time").cast(pl.Int64)).to_series()
-        write(self.path, events.select(list(self.columns))[np.argsort(key.to_numpy())])
+        delta.append(self.path, _arranged(events.select(list(self.columns))))
 
     def version(self) -> int:
         """The number of the last commit."""
@@ -57,11 +49,8 @@ class EventStore:
 
     def scan(self, columns: Sequence[str] | None = None, buckets: tuple[int, int] | None = None) -> pl.LazyFrame:
         """The stored events, lazily and in no order; `buckets` is a half-open range that row groups are pruned by."""
-        files = self._table().file_uris()
-        if not files:
-            frame = pl.LazyFrame(schema=self.columns)
-        else:
-            frame = pl.scan_parquet(files, schema=dict(self.columns), missing_columns="insert", extra_columns="ignore")
+        files = delta.files_of(self._table(), self.path)
+        frame = self._scan(files) if files else pl.LazyFrame(schema=self.columns)
         if buckets is not None:
             frame = frame.filter(pl.col("bucket") >= buckets[0], pl.col("bucket") < buckets[1])
         return frame if columns is None else frame.select(columns)
@@ -74,14 +63,12 @@ class EventStore:
         `before`: only alias events strictly before it merge users.
         """
         merged = self.aliases(before)
-        events = self.scan(buckets=(lo, hi)).collect(engine="streaming")
+        events = _collected(self.scan(buckets=(lo, hi)))
         if merged:
             table = pl.DataFrame({"user": list(merged), "canonical": list(merged.values())})
             moved = [old for old, new in merged.items() if lo <= bucket_of(new) < hi and not lo <= bucket_of(old) < hi]
             if moved:
-                events = pl.concat(
-                    [events, self.scan().filter(pl.col("user").is_in(moved)).collect(engine="streaming")]
-                )
+                events = pl.concat([events, _collected(self.scan().filter(pl.col("user").is_in(moved)))])
             events = events.join(table, on="user", how="left", maintain_order="left")
             events = events.with_columns(user=pl.coalesce("canonical", "user")).drop("canonical")
             events = events.with_columns(bucket=bucket_expression(pl.col("user")))
@@ -95,7 +82,7 @@ class EventStore:
         canonical = merged.get(user, user)
         names = [canonical, *(old for old, new in merged.items() if new == canonical)]
         buckets = [bucket_of(name) for name in names]
-        found = self.scan().filter(pl.col("bucket").is_in(buckets), pl.col("user").is_in(names)).collect()
+        found = _collected(self.scan().filter(pl.col("bucket").is_in(buckets), pl.col("user").is_in(names)))
         moved = found.with_columns(user=pl.lit(canonical), bucket=pl.lit(bucket_of(canonical), pl.Int16))
         return moved.sort(ORDER)
 
@@ -109,7 +96,7 @@ class EventStore:
         if before is not None:
             rows = cut(rows, before)[0]
         parent: dict[str, str] = {}
-        for user, _, _, other, _ in rows.sort("time", "event_id").collect().iter_rows():
+        for user, _, _, other, _ in _collected(rows.sort("time", "event_id")).iter_rows():
             root, merged = _root(parent, user), _root(parent, other)
             if root != merged:
                 parent[merged] = root
@@ -119,65 +106,89 @@ class EventStore:
         """Every stored event's id, ascending."""
         if not self.exists():
             return np.empty(0, np.int64)
-        found = self.scan(["event_id"]).collect()["event_id"].to_numpy().copy()
+        found = _collected(self.scan(["event_id"]))["event_id"].to_numpy().copy()
         found.sort()
         return found
 
     def count(self) -> int:
         """How many events are stored."""
-        return int(self.scan(["time"]).select(pl.len()).collect().item())
+        return int(_collected(self.scan(["time"]).select(pl.len())).item())
 
     def span(self) -> tuple[datetime, datetime]:
         """The first and the last event's moment. Raises DataError for an empty log."""
-        first, last = self.scan(["time"]).select(a=pl.col("time").min(), b=pl.col("time").max()).collect().row(0)
+        first, last = _collected(self.scan(["time"]).select(a=pl.col("time").min(), b=pl.col("time").max())).row(0)
         if first is None:
             raise DataError(f"The log of {self.path.parent} holds no event: ingest one with `desireline ingest`.")
         return first, last
 
     def delete_user(self, user: str) -> int:
-        """Remove one user's events and those of the users merged into it; returns how many."""
+        """Remove one user's events and those of the users merged into it, from the disk too; returns how many.
+
+        The files that hold them are rewritten, in one commit. Older versions of the table go with them, since they
+        hold the user.
+        """
         merged = self.aliases()
         canonical = merged.get(user, user)
         names = [canonical, *(old for old, new in merged.items() if new == canonical)]
-        listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
-        buckets = ", ".join(str(b) for b in sorted({bucket_of(name) for name in names}))
-        done = self._table().delete(f"bucket IN ({buckets}) AND user IN ({listed})")
-        return int(done.get("num_deleted_rows") or 0)
+        buckets = sorted({bucket_of(name) for name in names})
+        theirs = pl.col("bucket").is_in(buckets) & pl.col("user").is_in(names)
+        table = self._table()
+        old: list[Path] = []
+        kept: list[pl.DataFrame] = []
+        removed = 0
+        for file in delta.files_of(table, self.path):
+            count = int(_collected(self._scan([file]).filter(theirs).select(pl.len())).item())
+            if count:
+                rows = _collected(self._scan([file]).filter(~theirs))
+                old, kept, removed = [*old, file], [*kept, rows] if rows.height else kept, removed + count
+        if old:
+            delta.replace(self.path, old, kept)
+        delta.forget_old_versions(self.path)
+        return removed
 
     def compact(self) -> None:
-        """Rewrite the files into few large ones, in order."""
-        self._table().optimize.compact(writer_properties=WRITER)
+        """Rewrite all files into few, each of a range of buckets, in one commit."""
+        old = delta.files_of(self._table(), self.path)
+        sizes = _collected(self.scan(["bucket"]).group_by("bucket").len().sort("bucket"))
+        ranges: list[tuple[int, int]] = []
+        begin, rows = 0, 0
+        for bucket, size in sizes.iter_rows():
+            if rows and rows + size > FILE_ROWS:
+                ranges.append((begin, bucket))
+                begin, rows = bucket, 0
+            rows += size
+        ranges.append((begin, BUCKETS))
+        parts = (_arranged(_collected(self.scan(buckets=part))) for part in ranges)
+        delta.replace(self.path, old, parts)
+
+    def has_many_files(self) -> bool:
+        """Whether reading would gain by `compact`."""
+        return len(delta.files_of(self._table(), self.path)) > MANY_FILES
+
+    def _scan(self, files: Sequence[Path]) -> pl.LazyFrame:
+        return pl.scan_parquet(
+            list(files), schema=dict(self.columns), missing_columns="insert", extra_columns="ignore", glob=False
+        )
 
     def _table(self) -> DeltaTable:
         if not self.exists():
             raise DataError(
                 f"Nothing was ingested into {self.path.parent} yet: run `desireline ingest {self.path.parent} FILE`."
             )
-        try:
-            return DeltaTable(self.path)
-        except DeltaError as error:
-            raise StoreError(f"The log {self.path} is damaged: {error}.") from error
+        return delta.open_table(self.path)
 
 
-def write(path: Path, rows: pl.DataFrame) -> None:
-    """Append rows to a Delta table in one commit; a column that is new to the table is added to it."""
+def _arranged(events: pl.DataFrame) -> pl.DataFrame:
+    """By bucket, then time, as one integer: the full order is made on reading, where it is needed."""
+    key = events.select(pl.col("bucket").cast(pl.Int64) * (1 << 56) + pl.col("time").cast(pl.Int64)).to_series()
+    return events[np.argsort(key.to_numpy())]
+
+
+def _collected(frame: pl.LazyFrame) -> pl.DataFrame:
     try:
-        write_deltalake(path, rows, mode="append", schema_mode="merge", writer_properties=WRITER)
-    except OSError as error:
-        raise storage_error(error, path) from error
-    except DeltaError as error:
-        text = str(error)
-        if "No space left" in text or "os error 28" in text:
-            raise StoreError(
-                f"No space is left on the disk that holds {path}. Free some and run the command again; "
-                "nothing already stored is lost."
-            ) from error
-        if "schema" in text.lower() or "cast" in text.lower():
-            raise SchemaError(
-                f"The events do not fit the table in {path}: {text}. A field's kind was changed after events were "
-                "stored; put it back, or start another workspace."
-            ) from error
-        raise StoreError(f"{path} cannot be written: {text}.") from error
+        return frame.collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StoreError(f"The log cannot be read: {str(error).strip()}. Restore its files, or ingest again.") from error
 
 
 def _root(parent: dict[str, str], user: str) -> str:
