@@ -12,7 +12,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote
@@ -56,31 +56,47 @@ def files_of(table: DeltaTable, path: Path) -> list[Path]:
     return [file for file, _ in found]
 
 
+def columns_of(table: DeltaTable) -> dict[str, pl.DataType | type[pl.DataType]]:
+    """Names and types of a table's columns."""
+    kinds = {kind: dtype for dtype, kind in TYPES.items()} | {"timestamp": pl.Datetime("us", "UTC")}
+    return {field.name: kinds[field.type.type] for field in table.schema().fields}
+
+
 def append(path: Path, rows: pl.DataFrame) -> None:
     """Add rows to a table in one commit; a column that is new to the table is added to it.
 
     Raises StoreError when the disk refuses and SchemaError when a column has another type than before.
     """
-    replace(path, [], [rows])
+    table = _table_for(path, rows)
+    _commit(path, table, [], [rows])
 
 
-def replace(path: Path, old: Sequence[Path], new: Sequence[pl.DataFrame]) -> None:
-    """Put files of `new` in the place of the files `old`, in one commit."""
+def replace(path: Path, old: Sequence[Path], new: Iterable[pl.DataFrame]) -> None:
+    """Put new files in the place of old ones, in one commit; each frame of `new` becomes a file as it comes."""
+    _commit(path, open_table(path), old, new)
+
+
+def forget_old_versions(path: Path) -> None:
+    """Delete from the disk every file that the newest version does not need."""
+    open_table(path).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+
+
+def _commit(path: Path, table: DeltaTable, old: Sequence[Path], new: Iterable[pl.DataFrame]) -> None:
     written: list[Path] = []
+    now = int(time.time() * 1000)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        written += [_write(path, rows) for rows in new]
-        table = _table_for(path, new[0] if new else None)
-        now = int(time.time() * 1000)
-        gone = [RemoveAction(f.name, True, now, f.stat().st_size, {}) for f in old]
-        come = [_add(file, rows, now) for file, rows in zip(written, new, strict=True)]
-        table.create_write_transaction([*gone, *come], mode="append", schema=table.schema())
-    except BaseException as error:
+        actions: list[AddAction | RemoveAction] = [RemoveAction(f.name, True, now, f.stat().st_size, {}) for f in old]
+        for rows in new:
+            if rows.height:
+                written.append(_write(path, rows))
+                actions.append(_added(written[-1], rows, now))
+        table.create_write_transaction(actions, mode="append", schema=table.schema())
+    except (DeltaError, pl.exceptions.PolarsError, OSError) as error:
         for file in written:
             file.unlink(missing_ok=True)
-        if isinstance(error, (DeltaError, pl.exceptions.PolarsError, OSError)) and not isinstance(error, StoreError):
-            raise _refused(error, path) from error
-        raise
+        if isinstance(error, StoreError):
+            raise
+        raise _refused(error, path) from error
 
 
 def remove_stray(path: Path) -> None:
@@ -103,14 +119,13 @@ def _write(path: Path, rows: pl.DataFrame) -> Path:
     return final
 
 
-def _add(file: Path, rows: pl.DataFrame, now: int) -> AddAction:
-    plain = [name for name in ("bucket", "time") if name in rows.columns]
-    least, most = rows.select(pl.col(plain).min()).row(0), rows.select(pl.col(plain).max()).row(0)
+def _added(file: Path, rows: pl.DataFrame, now: int) -> AddAction:
+    known = [name for name in ("bucket", "time") if name in rows.columns]
     stats = {
         "numRecords": rows.height,
-        "minValues": {n: _plain(v) for n, v in zip(plain, least, strict=True) if v is not None},
-        "maxValues": {n: _plain(v) for n, v in zip(plain, most, strict=True) if v is not None},
-        "nullCount": {name: rows[name].null_count() for name in plain},
+        "minValues": {name: _plain(rows[name].min()) for name in known},
+        "maxValues": {name: _plain(rows[name].max()) for name in known},
+        "nullCount": {name: rows[name].null_count() for name in known},
     }
     return AddAction(file.name, file.stat().st_size, {}, now, True, json.dumps(stats))
 
@@ -119,21 +134,21 @@ def _plain(value: object) -> object:
     return value.isoformat(timespec="microseconds").replace("+00:00", "Z") if isinstance(value, datetime) else value
 
 
-def _table_for(path: Path, rows: pl.DataFrame | None) -> DeltaTable:
+def _table_for(path: Path, rows: pl.DataFrame) -> DeltaTable:
     """The table at `path`, made or widened to hold the columns of `rows`."""
-    if rows is None:
-        return open_table(path)
-    fields = [Field(name, PrimitiveType(TYPES[dtype.base_type()]), True) for name, dtype in rows.schema.items()]
+    fields = [Field(name, PrimitiveType(TYPES[dtype.base_type()])) for name, dtype in rows.schema.items()]
     if not exists(path):
-        return DeltaTable.create(path, Schema(fields))
+        try:
+            return DeltaTable.create(path, Schema(fields))
+        except (DeltaError, OSError) as error:
+            raise _refused(error, path) from error
     table = open_table(path)
     held = {field.name: field.type for field in table.schema().fields}
-    other = [field for field in fields if field.name in held and held[field.name] != field.type]
+    other = [field.name for field in fields if field.name in held and held[field.name] != field.type]
     if other:
-        names = ", ".join(field.name for field in other)
         raise SchemaError(
-            f"The events do not fit the log in {path}: {names} had another kind when events were stored. Put the kind "
-            "back, or start another workspace."
+            f"The events do not fit the log in {path}: {', '.join(other)} had another kind when events were stored. "
+            "Put the kind back, or start another workspace."
         )
     new = [field for field in fields if field.name not in held]
     if new:

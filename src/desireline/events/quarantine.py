@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from desireline.core.errors import StoreError
+from desireline.events import delta
 from desireline.events.frame import content_hash
-from desireline.events.store import write
 
 
 class Quarantine:
@@ -23,12 +20,10 @@ class Quarantine:
 
     def rows(self) -> pl.LazyFrame | None:
         """All of them, lazily; None when nothing was ever rejected."""
-        if not (self.path / "_delta_log").exists():
+        if not delta.exists(self.path):
             return None
-        try:
-            return pl.scan_parquet(DeltaTable(self.path).file_uris())
-        except DeltaError as error:
-            raise StoreError(f"The quarantine {self.path} is damaged: {error}.") from error
+        files = delta.files_of(delta.open_table(self.path), self.path)
+        return pl.scan_parquet(files, glob=False) if files else None
 
     def reasons(self) -> dict[str, int]:
         """Rows by reason, the most frequent first."""
@@ -55,4 +50,6 @@ class Quarantine:
             old = known.select("id").collect()["id"].to_numpy()
             named = named.filter(pl.Series(~np.isin(named["id"].to_numpy(), old)))
         if named.height:
-            write(self.path, named.select("id", "source", "row", "column", "value", "reason", "raw", "ingested_at"))
+            delta.append(
+                self.path, named.select("id", "source", "row", "column", "value", "reason", "raw", "ingested_at")
+            )

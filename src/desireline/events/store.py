@@ -7,7 +7,7 @@ as long to write).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -50,9 +50,9 @@ class EventStore:
     def scan(self, columns: Sequence[str] | None = None, buckets: tuple[int, int] | None = None) -> pl.LazyFrame:
         """The stored events, lazily and in no order; `buckets` is a half-open range that row groups are pruned by."""
         files = delta.files_of(self._table(), self.path)
-        frame = self._scan(files) if files else pl.LazyFrame(schema=self.columns)
+        frame = _scanned(files, self.columns) if files else pl.LazyFrame(schema=self.columns)
         if buckets is not None:
-            frame = frame.filter(pl.col("bucket") >= buckets[0], pl.col("bucket") < buckets[1])
+            frame = _within(frame, buckets)
         return frame if columns is None else frame.select(columns)
 
     def read_bucket(
@@ -63,12 +63,13 @@ class EventStore:
         `before`: only alias events strictly before it merge users.
         """
         merged = self.aliases(before)
-        events = _collected(self.scan(buckets=(lo, hi)))
+        needed = None if columns is None else list(dict.fromkeys(["bucket", *ORDER, *columns]))
+        events = _collected(self.scan(needed, (lo, hi)))
         if merged:
             table = pl.DataFrame({"user": list(merged), "canonical": list(merged.values())})
             moved = [old for old, new in merged.items() if lo <= bucket_of(new) < hi and not lo <= bucket_of(old) < hi]
             if moved:
-                events = pl.concat([events, _collected(self.scan().filter(pl.col("user").is_in(moved)))])
+                events = pl.concat([events, _collected(self.scan(needed).filter(pl.col("user").is_in(moved)))])
             events = events.join(table, on="user", how="left", maintain_order="left")
             events = events.with_columns(user=pl.coalesce("canonical", "user")).drop("canonical")
             events = events.with_columns(bucket=bucket_expression(pl.col("user")))
@@ -125,50 +126,45 @@ class EventStore:
         """Remove one user's events and those of the users merged into it, from the disk too; returns how many.
 
         The files that hold them are rewritten, in one commit. Older versions of the table go with them, since they
-        hold the user.
+        hold the user. Like `append` and `compact`, it is called by who holds the workspace's write lock.
         """
         merged = self.aliases()
         canonical = merged.get(user, user)
         names = [canonical, *(old for old, new in merged.items() if new == canonical)]
-        buckets = sorted({bucket_of(name) for name in names})
-        theirs = pl.col("bucket").is_in(buckets) & pl.col("user").is_in(names)
+        theirs = pl.col("bucket").is_in({bucket_of(name) for name in names}) & pl.col("user").is_in(names)
         table = self._table()
-        old: list[Path] = []
-        kept: list[pl.DataFrame] = []
+        columns = delta.columns_of(table)  # all that were ever stored, not only those of today's schema
+        held: list[Path] = []
         removed = 0
         for file in delta.files_of(table, self.path):
-            count = int(_collected(self._scan([file]).filter(theirs).select(pl.len())).item())
-            if count:
-                rows = _collected(self._scan([file]).filter(~theirs))
-                old, kept, removed = [*old, file], [*kept, rows] if rows.height else kept, removed + count
-        if old:
-            delta.replace(self.path, old, kept)
-        delta.forget_old_versions(self.path)
+            count = int(_collected(_scanned([file], columns).filter(theirs).select(pl.len())).item())
+            held += [file] if count else []
+            removed += count
+        if held:
+            delta.replace(self.path, held, (_collected(_scanned([file], columns).filter(~theirs)) for file in held))
+            delta.forget_old_versions(self.path)
         return removed
 
     def compact(self) -> None:
         """Rewrite all files into few, each of a range of buckets, in one commit."""
-        old = delta.files_of(self._table(), self.path)
+        table = self._table()
+        old, columns = delta.files_of(table, self.path), delta.columns_of(table)
         sizes = _collected(self.scan(["bucket"]).group_by("bucket").len().sort("bucket"))
-        ranges: list[tuple[int, int]] = []
-        begin, rows = 0, 0
+        begins, rows = [0], 0
         for bucket, size in sizes.iter_rows():
             if rows and rows + size > FILE_ROWS:
-                ranges.append((begin, bucket))
-                begin, rows = bucket, 0
+                begins.append(bucket)
+                rows = 0
             rows += size
-        ranges.append((begin, BUCKETS))
-        parts = (_arranged(_collected(self.scan(buckets=part))) for part in ranges)
+        parts = (
+            _arranged(_collected(_within(_scanned(old, columns), part)))
+            for part in zip(begins, [*begins[1:], BUCKETS], strict=True)
+        )
         delta.replace(self.path, old, parts)
 
     def has_many_files(self) -> bool:
         """Whether reading would gain by `compact`."""
         return len(delta.files_of(self._table(), self.path)) > MANY_FILES
-
-    def _scan(self, files: Sequence[Path]) -> pl.LazyFrame:
-        return pl.scan_parquet(
-            list(files), schema=dict(self.columns), missing_columns="insert", extra_columns="ignore", glob=False
-        )
 
     def _table(self) -> DeltaTable:
         if not self.exists():
@@ -176,6 +172,17 @@ class EventStore:
                 f"Nothing was ingested into {self.path.parent} yet: run `desireline ingest {self.path.parent} FILE`."
             )
         return delta.open_table(self.path)
+
+
+def _scanned(files: Sequence[Path], columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.LazyFrame:
+    # no globbing: a workspace may be called `shop [new]`
+    return pl.scan_parquet(
+        list(files), schema=dict(columns), missing_columns="insert", extra_columns="ignore", glob=False
+    )
+
+
+def _within(frame: pl.LazyFrame, buckets: tuple[int, int]) -> pl.LazyFrame:
+    return frame.filter(pl.col("bucket") >= buckets[0], pl.col("bucket") < buckets[1])
 
 
 def _arranged(events: pl.DataFrame) -> pl.DataFrame:
@@ -188,7 +195,9 @@ def _collected(frame: pl.LazyFrame) -> pl.DataFrame:
     try:
         return frame.collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise StoreError(f"The log cannot be read: {str(error).strip()}. Restore its files, or ingest again.") from error
+        raise StoreError(
+            f"The log cannot be read: {str(error).strip()}. Restore its files, or ingest again."
+        ) from error
 
 
 def _root(parent: dict[str, str], user: str) -> str:
