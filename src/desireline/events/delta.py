@@ -27,7 +27,6 @@ from desireline.core.errors import SchemaError, StoreError
 from desireline.core.files import storage_error
 
 ROW_GROUP = 65_536
-STRAY_S = 3600.0  # an unfinished file of a dead writer is older; the write lock keeps live ones apart
 TYPES = {pl.Int64: "long", pl.Int16: "short", pl.Float64: "double", pl.String: "string", pl.Datetime: "timestamp"}
 
 
@@ -39,7 +38,7 @@ def exists(path: Path) -> bool:
 def open_table(path: Path) -> DeltaTable:
     """The newest version of a table. Raises StoreError when its journal is damaged or cannot be read."""
     try:
-        return DeltaTable(path)
+        return DeltaTable(_address(path))
     except (DeltaError, OSError, ValueError) as error:
         raise StoreError(f"The table {path} is damaged: {_first_line(error)}. Restore it, or ingest again.") from error
 
@@ -100,10 +99,13 @@ def _commit(path: Path, table: DeltaTable, old: Sequence[Path], new: Iterable[pl
 
 
 def remove_stray(path: Path) -> None:
-    """Delete what writers that died in mid-file left behind."""
+    """Delete what a writer that died in mid-file left behind; called by who holds the workspace's write lock."""
     for file in path.glob(".*.tmp"):
-        if time.time() - file.stat().st_mtime > STRAY_S:
-            file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+
+
+def _address(path: Path) -> str:
+    return path.resolve().as_uri()  # as a plain path, a `%20` in a folder's name would be read as a blank
 
 
 def _write(path: Path, rows: pl.DataFrame) -> Path:
@@ -139,7 +141,7 @@ def _table_for(path: Path, rows: pl.DataFrame) -> DeltaTable:
     fields = [Field(name, PrimitiveType(TYPES[dtype.base_type()])) for name, dtype in rows.schema.items()]
     if not exists(path):
         try:
-            return DeltaTable.create(path, Schema(fields))
+            return DeltaTable.create(_address(path), Schema(fields))
         except (DeltaError, OSError) as error:
             raise _refused(error, path) from error
     table = open_table(path)
