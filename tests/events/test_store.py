@@ -113,12 +113,17 @@ def test_a_field_of_another_kind_is_refused_and_nothing_changes(tmp_path):
     assert store.count() == 1000
 
 
-@pytest.mark.parametrize("name", ["my shop", "a%20b", "[x] {y}", "商店", "a#b?c"])
+@pytest.mark.parametrize("name", ["my shop", "50%", "[x] {y}", "商店", "a#b?c"])
 def test_a_workspace_may_have_any_name(tmp_path, name):
     store = filled(tmp_path / name, parts=2)
     store.compact()
     assert store.count() == 2000
     assert store.delete_user("user-3") > 0
+
+
+def test_a_name_that_the_delta_library_misreads_is_refused_at_once(tmp_path):
+    with pytest.raises(StoreError, match="Rename"):
+        filled(tmp_path / "a%20b")
 
 
 def test_nothing_ingested_yet_says_what_to_do(tmp_path):

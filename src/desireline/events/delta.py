@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -38,7 +39,7 @@ def exists(path: Path) -> bool:
 def open_table(path: Path) -> DeltaTable:
     """The newest version of a table. Raises StoreError when its journal is damaged or cannot be read."""
     try:
-        return DeltaTable(_address(path))
+        return DeltaTable(path)
     except (DeltaError, OSError, ValueError) as error:
         raise StoreError(f"The table {path} is damaged: {_first_line(error)}. Restore it, or ingest again.") from error
 
@@ -104,10 +105,6 @@ def remove_stray(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _address(path: Path) -> str:
-    return path.resolve().as_uri()  # as a plain path, a `%20` in a folder's name would be read as a blank
-
-
 def _write(path: Path, rows: pl.DataFrame) -> Path:
     final = path / f"part-{uuid.uuid4()}.zstd.parquet"
     temporary = path / f".{final.name}.tmp"
@@ -140,8 +137,10 @@ def _table_for(path: Path, rows: pl.DataFrame) -> DeltaTable:
     """The table at `path`, made or widened to hold the columns of `rows`."""
     fields = [Field(name, PrimitiveType(TYPES[dtype.base_type()])) for name, dtype in rows.schema.items()]
     if not exists(path):
+        if re.search("%[0-9A-Fa-f]{2}", str(path.resolve())):  # the Delta library reads it as one character
+            raise StoreError(f"{path.resolve()}: no folder on the way may be called %XX. Rename it.")
         try:
-            return DeltaTable.create(_address(path), Schema(fields))
+            return DeltaTable.create(path, Schema(fields))
         except (DeltaError, OSError) as error:
             raise _refused(error, path) from error
     table = open_table(path)
