@@ -1,11 +1,14 @@
 """desireline's transformer on a table of interactions, driven at the level of the training loop.
 
-python -m benchmarks.peers.own_transformer TRAIN.parquet OUT.parquet EPOCHS LENGTH BATCH_TARGETS
+python -m benchmarks.peers.own_transformer TRAIN.parquet LISTS.parquet EPOCHS LENGTH BATCH_TARGETS
+
+BATCH_TARGETS 0: our own training settings instead of the peer's learning rate and number of steps.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -18,21 +21,24 @@ from desireline.evaluation.ranking import top_k
 from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema, TrainSettings
 from desireline.sequences.batches import batches
 from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
+from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.items import item_scores
 from desireline.tasks.recommend import Recommend
 from desireline.training.loop import train
 from desireline.training.network import Network
 
+WIDTH, LAYERS, HEADS, DROPOUT = 64, 2, 2, 0.2
+SEED = 0
+
 
 def sequences_of(table: pl.DataFrame) -> Sequences:
-    """Interactions (user, position, item from 0) as sequences; item ids begin at 2."""
-    table = table.sort("user", "position")
+    """Interactions (user, position, item from 0), in order, as sequences; item ids begin at FIRST."""
     counts = table.group_by("user", maintain_order=True).len()
     n = table.height
     columns = {
         "time": table["position"].to_numpy().astype(np.int64) * 1_000_000,
-        "event": np.full(n, 2, np.int16),
-        "item": (table["item"].to_numpy() + 2).astype(np.int32),
+        "event": np.full(n, FIRST, np.int16),
+        "item": (table["item"].to_numpy() + FIRST).astype(np.int32),
         "role": np.full(n, POSITIVE | TARGET, np.uint8),
     }
     offsets = np.concatenate([[0], np.cumsum(counts["len"].to_numpy())]).astype(np.int64)
@@ -42,42 +48,53 @@ def sequences_of(table: pl.DataFrame) -> Sequences:
 def main() -> None:
     """Fit, rank the catalogue for everybody, print seconds as JSON."""
     source, out, epochs, length, batch = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
-    sequences = sequences_of(pl.read_parquet(source))
-    items = int(sequences["item"].max()) + 1
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    whole = pl.read_parquet(source).sort("user", "position")
+    sequences = sequences_of(whole.group_by("user", maintain_order=True).tail(length))
+    items = int(whole["item"].max()) + 1 + FIRST  # type: ignore[arg-type, operator]
     schema = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["positive", "target"])})
-    encoder = EncoderSettings(d_model=64, layers=2, heads=2, length=length, dropout=0.2)
-    settings = TrainSettings(batch_targets=batch, lr=0.001, next_items=1, loss="softmax", ema=0.0, warmup=0.0)
+    encoder = EncoderSettings(d_model=WIDTH, layers=LAYERS, heads=HEADS, length=length, dropout=DROPOUT)
+    settings = TrainSettings(loss="softmax", threads=threads)
+    if batch:
+        equal = {"batch_targets": batch, "lr": 0.001, "next_items": 1, "ema": 0.0, "warmup": 0.0}
+        settings = settings.model_copy(update=equal)
     task = Recommend()
-    network = Network(Inputs(items, 3, timed=False), "transformer", encoder, task.heads(None, 64))  # type: ignore[arg-type]
+    network = Network(Inputs(items, FIRST + 1, timed=False), "transformer", encoder, task.heads(None, WIDTH))  # type: ignore[arg-type]
+    wall, processor = time.perf_counter(), time.process_time()
     labels = task.labels(sequences, None, schema)
-    begun = time.perf_counter()
     done = train(
         network,
         lambda b: task.loss(network, *network(sequences, b), labels, settings),
-        lambda epoch: batches(sequences, "packed", length, batch, 0, epoch),
+        lambda epoch: batches(sequences, network.encoder.layout, length, settings.batch_targets, SEED, epoch),
         task.count(labels),
         settings,
-        0,
+        SEED,
         planned=epochs,
     )
-    fitted = time.perf_counter() - begun
-    begun = time.perf_counter()
+    fitted = {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
+    wall = time.perf_counter()
     places = sequences.offsets[1:] - 1
     hidden = network.encode(sequences, places)
+    known = sequences_of(whole)  # what a user had is masked, what stands before the window too
     found = []
     for lo in range(0, len(places), 512):
         hi = min(lo + 512, len(places))
-        borders = sequences.offsets[lo : hi + 1]
+        borders = known.offsets[lo : hi + 1]
         seen = slice(int(borders[0]), int(borders[-1]))
-        asked = Histories(borders - borders[0], sequences["item"][seen], sequences["time"][seen], places[lo:hi])
+        now = known["time"][borders[1:] - 1]
+        asked = Histories(borders - borders[0], known["item"][seen], known["time"][seen], now)
         found.append(top_k(item_scores(network, hidden[lo:hi]), 10, asked)[0])
-    ranked = time.perf_counter() - begun
-    lists = np.concatenate(found)
-    users = sequences.users.cast(pl.Int64).to_numpy()
-    pl.DataFrame(
-        {"user_id": np.repeat(users, 10), "item_id": lists.ravel() - 2, "rank": np.tile(np.arange(1, 11), len(users))}
-    ).write_parquet(out)
-    print(json.dumps({"fit_s": fitted, "rank_s": ranked, "targets": done.targets}))
+    ranked = time.perf_counter() - wall
+    lists, users = np.concatenate(found), sequences.users.cast(pl.Int64).to_numpy()
+    table = {"user": np.repeat(users, 10), "item": lists.ravel() - FIRST, "rank": np.tile(np.arange(1, 11), len(users))}
+    pl.DataFrame(table).write_parquet(out)
+    told = fitted | {
+        "rank_s": ranked,
+        "targets": done.targets,
+        "loss": done.losses,
+        "parameters": network.parameters_count,
+    }
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
