@@ -54,6 +54,7 @@ def run(sizes: list[int], repeats: int) -> list[dict[str, Any]]:
         if peer:
             row |= columns("pandas", peer, size)
             row["× pandas"] = round(row["desireline s"] / row["pandas s"], 2)
+            row["× CPU"] = round(row["desireline CPU s"] / row["pandas CPU s"], 2)
         rows.append(row | {"load before": round(load, 1)})
         sys.stderr.write(f"{rows[-1]}\n")
         shutil.rmtree(shop)

@@ -11,15 +11,18 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from torch import Tensor
 
 from desireline.encoders.embedding import Inputs
 from desireline.evaluation.queries import Histories
 from desireline.evaluation.ranking import top_k
 from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema, TrainSettings
-from desireline.sequences.batches import batches
+from desireline.sequences.batches import Batch, batches
 from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.items import item_scores
@@ -35,7 +38,7 @@ def sequences_of(table: pl.DataFrame) -> Sequences:
     """Interactions (user, position, item from 0), in order, as sequences; item ids begin at FIRST."""
     counts = table.group_by("user", maintain_order=True).len()
     n = table.height
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "time": table["position"].to_numpy().astype(np.int64) * 1_000_000,
         "event": np.full(n, FIRST, np.int16),
         "item": (table["item"].to_numpy() + FIRST).astype(np.int32),
@@ -51,7 +54,7 @@ def main() -> None:
     threads = int(os.environ["OMP_NUM_THREADS"])
     whole = pl.read_parquet(source).sort("user", "position")
     sequences = sequences_of(whole.group_by("user", maintain_order=True).tail(length))
-    items = int(whole["item"].max()) + 1 + FIRST  # type: ignore[arg-type, operator]
+    items = int(whole["item"].to_numpy().max()) + 1 + FIRST
     schema = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["positive", "target"])})
     encoder = EncoderSettings(d_model=WIDTH, layers=LAYERS, heads=HEADS, length=length, dropout=DROPOUT)
     settings = TrainSettings(loss="softmax", threads=threads)
@@ -62,9 +65,14 @@ def main() -> None:
     network = Network(Inputs(items, FIRST + 1, timed=False), "transformer", encoder, task.heads(None, WIDTH))  # type: ignore[arg-type]
     wall, processor = time.perf_counter(), time.process_time()
     labels = task.labels(sequences, None, schema)
+
+    def loss(batch: Batch) -> tuple[Tensor, int]:
+        hidden, places = network(sequences, batch)
+        return task.loss(network, hidden, places, labels, settings)
+
     done = train(
         network,
-        lambda b: task.loss(network, *network(sequences, b), labels, settings),
+        loss,
         lambda epoch: batches(sequences, network.encoder.layout, length, settings.batch_targets, SEED, epoch),
         task.count(labels),
         settings,
