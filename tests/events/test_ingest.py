@@ -198,6 +198,14 @@ def test_a_folder_is_read_whole(tmp_path):
     assert ingest(tmp_path / "w", SCHEMA, [str(tmp_path / "logs" / "*.csv")]).duplicate == 2
 
 
+def test_an_empty_part_of_a_folder_is_left_out(tmp_path, capsys):
+    (tmp_path / "logs").mkdir()
+    csv(tmp_path / "logs", "a,1700000000,view,i1,2\n", "one.csv")
+    (tmp_path / "logs" / "two.csv").touch()
+    assert ingest(tmp_path / "w", SCHEMA, [str(tmp_path / "logs")]).stored == 1
+    assert "two.csv" in capsys.readouterr().err
+
+
 def test_aliases_merge_users_also_afterwards(tmp_path):
     schema = SCHEMA.model_copy(
         update={"types": SCHEMA.types | {"alias": EventType()}, "alias": AliasSpec(column="item")}

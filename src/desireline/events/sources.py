@@ -8,6 +8,7 @@ from glob import glob
 from pathlib import Path
 
 from desireline.core.errors import SourceError
+from desireline.core.progress import say
 from desireline.events.chunk import Source
 from desireline.events.delimited import Delimited
 from desireline.events.jsonl import JsonLines
@@ -40,6 +41,10 @@ def _files(text: str) -> list[Path]:
         files = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p) and not p.name.startswith((".", "_")))
         if not files:
             raise SourceError(f"The folder {text} holds no log: looked for {', '.join(SUFFIXES)}, plain, .gz or .zst.")
+        empty = [p for p in files if p.stat().st_size == 0]  # writers of many parts leave such
+        if empty and len(empty) < len(files):
+            say(f"{len(empty)} of {len(files)} files in {text} are empty and left out: {empty[0].name} …")
+            return [p for p in files if p not in set(empty)]
         return files
     if path.exists():
         return [path]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import date, datetime
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import polars as pl
 
-from desireline.core.errors import SettingError, SourceError
+from desireline.core.errors import SchemaError, SettingError, SourceError
 from desireline.events.chunk import Chunk, Source, no_rejected, numbered
 
 FETCHED = 200_000  # rows in Python's hands at once
@@ -25,9 +26,10 @@ def open_sql(url: str) -> Source:
         raise SourceError(f"{_shown(url)}: name a table (?table=events) or a query (?query=SELECT ...).")
     text = query or "SELECT * FROM " + ".".join('"' + part.replace('"', '""') + '"' for part in str(table).split("."))
     if parts.scheme == "sqlite":
-        return _Sql(_shown(url), text, lambda: _sqlite(unquote(parts.path).removeprefix("/"), url))
+        return _Sql(_shown(url), text, lambda: _sqlite(parts.path.removeprefix("/"), url))
     if parts.scheme in ("postgresql", "postgres"):
-        rest = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        others = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] not in ("table", "query")])
+        rest = urlunsplit((parts.scheme, parts.netloc, parts.path, others, ""))
         return _Sql(_shown(url), text, lambda: _postgresql(rest, text, url))
     raise SourceError(f"{_shown(url)}: sqlite:// and postgresql:// are read, not {parts.scheme}://.")
 
@@ -38,7 +40,10 @@ def _shown(url: str) -> str:
     host = parts.hostname or ""
     where = f"{parts.username}@{host}" if parts.username else host
     where += f":{parts.port}" if parts.port else ""
-    return urlunsplit((parts.scheme, where, parts.path, parts.query, ""))
+    told = urlencode(
+        [pair for pair in parse_qsl(parts.query) if "password" not in pair[0]], safe="*/,()", quote_via=quote
+    )
+    return urlunsplit((parts.scheme, where, parts.path, told, ""))
 
 
 class _Sql:
@@ -60,6 +65,9 @@ class _Sql:
         with self._cursor() as cursor:
             cursor.execute(self._query)
             names = [column[0] for column in cursor.description]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise SchemaError(f"{self._name}: the column {', '.join(map(repr, twice))} comes twice. Rename one.")
             while found := cursor.fetchmany(min(rows, FETCHED)):
                 cells = list(zip(*found, strict=True))
                 wanted = {n: list(c) for n, c in zip(names, cells, strict=True) if columns is None or n in columns}
@@ -73,11 +81,17 @@ class _Sql:
 def _series(name: str, values: list[Any]) -> pl.Series:
     """A column as its own type where all values share one, else as text."""
     kinds = {type(value) for value in values if value is not None}
-    if (len(kinds) == 1 and kinds <= {int, float, str, bool}) or all(
-        hasattr(v, "isoformat") for v in values if v is not None
-    ):
+    if kinds <= {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
         return pl.Series(name, values)
-    return pl.Series(name, [None if value is None else str(value) for value in values], dtype=pl.String)
+    if len(kinds) == 1 and kinds <= {float, str, bool, datetime, date}:
+        return pl.Series(name, values)
+    return pl.Series(name, [None if value is None else _text(value) for value in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value.isoformat() if isinstance(value, (datetime, date)) else str(value)
 
 
 @contextmanager
