@@ -10,7 +10,7 @@ from desireline.report import gather, page
 from desireline.schema.model import EventSpec, FieldSpec, Schema, TimeSpec
 from desireline.workspace import init_workspace
 
-NASTY = "</script><script>document.documentElement.dataset.owned = 1</script>"
+NASTY = "</script><script>document.documentElement.dataset.owned = 1</script><!-- "
 TINY = {"d_model": "8", "layers": "1", "heads": "1", "length": "20", "epochs": "2", "seeds": "1", "bootstrap": "50"}
 
 
