@@ -22,6 +22,7 @@ Ids = NDArray[np.int64]
 Value = TypeVar("Value", bound=np.generic)
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio
 NULL = np.uint64(0xD1B54A32D192ED03)  # the hash of no value
+CACHED = 1 << 14  # rows that stay in the processor's cache while they are mixed
 NAN = np.uint64(0x7FF8000000000000)
 NONE_KNOWN: Ids = np.empty(0, np.int64)
 
@@ -65,18 +66,15 @@ def identify(events: pl.DataFrame, names: Sequence[str] | None, before: Ids, kno
     content = _content(events, hashed, names).view(np.int64)
     order = np.argsort(content)  # rows of equal content may change places
     ordered = content[order]
-    number = _times_before(ordered, before)
-    repeated = np.flatnonzero(number)
     fresh = ~_within(ordered, known)
+    number = _times_before(ordered, before, fresh)
+    repeated = np.flatnonzero(number)
+    ids = content
     if len(repeated):
-        ids = ordered.copy()
-        ids[repeated] = _mixed(
-            ordered[repeated].view(np.uint64), number[repeated].view(np.uint64) * np.uint64(GOLDEN)
-        ).view(np.int64)
-        fresh[repeated] = ~_within(ids[repeated], known)
-        ids = _back(ids, order)
-    else:
-        ids = content
+        steps = number[repeated].view(np.uint64) * np.uint64(GOLDEN)
+        mixed = _mix(ordered[repeated].view(np.uint64), steps).view(np.int64)
+        ids[order[repeated]] = mixed
+        fresh[repeated] = ~_within(mixed, known)
     return Identified(ids, _back(fresh, order), bucket), merged(before, ordered)
 
 
@@ -84,17 +82,20 @@ def merged(known: Ids, new: Ids) -> Ids:
     """Two sets of ids as one, ascending."""
     if not len(new):
         return known
-    both = np.concatenate([known, new])
-    both.sort(kind="stable" if len(known) > 10 * len(new) else None)
+    both = np.concatenate([known, np.sort(new)])
+    both.sort(kind="stable")  # which merges two ascending runs in one pass
     return both
 
 
 def _content(events: pl.DataFrame, hashed: pl.DataFrame, names: Sequence[str]) -> Hashes:
     """uint64 [N]: the columns' hashes, mixed in their order."""
+    cells = [_bits(hashed[name] if name in hashed.columns else events[name]) for name in names]
     mixed = np.full(events.height, len(names), np.uint64)
-    for place, name in enumerate(names, 1):
-        mixed ^= _bits(hashed[name] if name in hashed.columns else events[name])
-        mixed = _mixed(mixed, np.uint64(place * GOLDEN % 2**64))
+    for begin in range(0, len(mixed), CACHED):
+        part = mixed[begin : begin + CACHED]
+        for place, column in enumerate(cells, 1):
+            part ^= column if isinstance(column, np.uint64) else column[begin : begin + CACHED]
+            _mix(part, np.uint64(place * GOLDEN % 2**64))
     return mixed
 
 
@@ -110,19 +111,21 @@ def _bits(column: pl.Series) -> Hashes | np.uint64:
     return np.where(column.is_null().to_numpy(), NULL, bits) if column.null_count() else bits
 
 
-def _times_before(ordered: Ids, before: Ids) -> NDArray[np.int64]:
-    """int64 [N]: how often each of the ascending contents stood before it, in this chunk or in those before."""
+def _times_before(ordered: Ids, before: Ids, fresh: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """int64 [N]: how often each of the ascending contents stood before it, in this chunk or in those before.
+
+    A content that stood before is the id of its first event, so what is `fresh` did not: most need no second search.
+    """
     number = np.zeros(len(ordered), np.int64)
     same = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
-    if len(same):  # places in a run of equal contents are counted from the run's beginning
-        begins = np.ones(len(ordered), bool)
-        begins[same] = False
-        place = np.arange(len(ordered))
-        number = place - np.maximum.accumulate(np.where(begins, place, 0))
+    begins = np.flatnonzero(np.diff(same, prepend=-1) > 1)  # of the runs of equal contents
+    number[same] = same - np.repeat(same[begins], np.diff(begins, append=len(same))) + 1
     if len(before):
-        left = np.searchsorted(before, ordered)
-        stood = np.flatnonzero(before[np.minimum(left, len(before) - 1)] == ordered)
-        number[stood] += np.searchsorted(before, ordered[stood], side="right") - left[stood]
+        old = np.flatnonzero(~fresh)
+        left = np.searchsorted(before, ordered[old])
+        stood = before[np.minimum(left, len(before) - 1)] == ordered[old]
+        old, left = old[stood], left[stood]
+        number[old] += np.searchsorted(before, ordered[old], side="right") - left
     return number
 
 
@@ -132,9 +135,9 @@ def _within(ids: Ids, known: Ids) -> NDArray[np.bool_]:
     return np.asarray(known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids)
 
 
-def _mixed(value: Hashes, step: Hashes | np.uint64) -> Hashes:
-    """SplitMix64's finaliser (Steele et al. 2014) over value + step."""
-    z = value + step
+def _mix(z: Hashes, step: Hashes | np.uint64) -> Hashes:
+    """SplitMix64's finaliser (Steele et al. 2014) over z + step, in place."""
+    z += step
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)
