@@ -138,7 +138,10 @@ def timeline(example: Example, report: Report) -> dict[str, Any]:
     if report.timed:
         wall = pl.col("time").dt.convert_time_zone(report.zone).dt.replace_time_zone(None)
         moments = moments.with_columns(wall.dt.strftime(STAMP))
-        x, when = alt.X("time:T", title=None, axis=alt.Axis(tickCount=5, grid=False)), alt.Tooltip("time:T")
+        x, when = (
+            alt.X("time:T", title=None, axis=alt.Axis(tickCount=4, grid=False, labelOverlap=True)),
+            alt.Tooltip("time:T"),
+        )
     else:
         moments = moments.with_columns(time=pl.int_range(pl.len()) - pl.len() + 1)
         axis = alt.Axis(tickMinStep=1, grid=False, tickCount=6)
@@ -146,7 +149,12 @@ def timeline(example: Example, report: Report) -> dict[str, Any]:
     here = [name for name in types if name in set(moments["event"])]
     ahead = _ahead(example, report)
     shown = [*here, *([ahead["event"]] if ahead and ahead["event"] not in here else [])]
-    y = alt.Y("event:N", title=None, scale=alt.Scale(domain=shown), axis=alt.Axis(grid=True, ticks=False, domain=False))
+    y = alt.Y(
+        "event:N",
+        title=None,
+        scale=alt.Scale(domain=shown),
+        axis=alt.Axis(grid=True, ticks=False, domain=False, labelPadding=14),
+    )
     dots = (
         alt.Chart(alt.Data(values=moments.to_dicts()))
         .mark_circle(opacity=0.65)

@@ -29,7 +29,7 @@ def examples(body: Body, report: Report) -> None:
     for example in report.examples:
         body.add(f'<article class="example"><h3>{escape(example.user)}</h3>')
         events = int(example.moments["count"].sum())
-        ahead = " and what is expected" if report.timed and "next_event" in example.answers else ""
+        ahead = " and what is expected" if report.timed and example.answers.get("next_event", {}).get("events") else ""
         chart = body.figure(
             charts.timeline(example, report), f"The latest {events:,} events{ahead}", "", _said(example, report)
         )
@@ -58,17 +58,25 @@ def _latest(example: Example, report: Report) -> str:
         event, count, items = example.moments.select("event", "count", "items").row(row)
         names = [report.titles.get(item, item) for item in dict.fromkeys(items)]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        what = f"{event} × {count:,}" if count > 1 else event
-        first = _when(example, report, row) if report.timed else f"{example.moments.height - 1 - row} back"
+        what = f"{event} ×\u00a0{count:,}" if count > 1 else event
+        day, _, hour = _when(example, report, row).partition(" ")
+        first = (
+            f'{day}<span class="interval">{hour}</span>' if report.timed else _back(example.moments.height - 1 - row)
+        )
         about = escape(", ".join(names[:NAMED]) + more)
         lines.append(
-            f'<tr><th scope="row">{first}</th><td class="text">{escape(what)}</td><td class="text">{about}</td></tr>'
+            f'<tr><th scope="row" class="when">{first}</th><td class="text">{escape(what)}</td>'
+            f'<td class="text">{about}</td></tr>'
         )
     head = "".join(f'<th scope="col" class="text">{name}</th>' for name in ("when", "event", "about"))
     return (
         f'<div class="scroll"><table><caption>The last of them</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _back(places: int) -> str:
+    return f"{places} back" if places else "last"
 
 
 def _answers(example: Example, report: Report) -> str:

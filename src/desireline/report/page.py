@@ -88,4 +88,4 @@ def _missing(body: Body, report: Report) -> None:
     else:
         body.add(f'<p class="soft">Not compared yet: {escape(", ".join(missing))}. Run</p>')
     lines = "\n".join(f"desireline compare {report.name} --task {task}" for task in missing)
-    body.add(f"<pre><code>{escape(lines)}</code></pre><p>and write the report again.</p>")
+    body.add(f'<pre><code>{escape(lines)}</code></pre><p class="soft">and write the report again.</p>')
