@@ -28,7 +28,7 @@ import polars as pl
 
 from benchmarks.ingest import show
 from benchmarks.interactions import SEED, beauty, beauty_file, ml1m_shape
-from benchmarks.record import ROOT, measured, record
+from benchmarks.record import RESULTS, ROOT, machine, measured, record
 
 BENCH = ROOT / ".bench"
 PEER = BENCH / "rectools" / "bin" / "python"
@@ -36,24 +36,35 @@ BATCH_USERS = 128  # RecTools' default
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 OURS, OURS_OWN, PEER_STOCK, PEER_TUNED = "desireline", "desireline, own settings", "RecTools", "RecTools, tuned malloc"
 SHOWN = (
-    *("log", "threads", "model", "targets/s", "targets/CPU s", "× RecTools", "× tuned", "× CPU", "peak MiB"),
-    *("NDCG@10", "± SE", "users ranked/s", "load before"),
+    *(
+        "log",
+        "threads",
+        "users a step",
+        "model",
+        "targets/s",
+        "targets/CPU s",
+        "× RecTools",
+        "× tuned",
+        "× CPU",
+        "peak MiB",
+    ),
+    *("NDCG@10", "± SE", "users ranked/s", "users", "epochs", "load before"),
 )
 
 
 @dataclass(frozen=True)
 class Log:
-    """A log to train on. `users`: how many of them in the quick form; `epochs`: in the full one."""
+    """A log to train on. `users`: how many of them (None: all), in the full and in the quick form."""
 
     made: Callable[[int | None], pl.DataFrame]
     length: int
-    epochs: int
-    users: int
+    users: int | None
+    few: int
 
 
 LOGS = {
-    "ML-1M's shape": Log(lambda users: ml1m_shape() if users is None else ml1m_shape(users), 200, 2, 300),
-    "Amazon Beauty": Log(beauty, 50, 1, 1_000),
+    "ML-1M's shape": Log(lambda users: ml1m_shape() if users is None else ml1m_shape(users), 200, None, 300),
+    "Amazon Beauty": Log(beauty, 50, 4_000, 1_000),  # they have 10,099 of its 12,101 items
 }
 
 
@@ -78,7 +89,7 @@ def quality(lists: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
     }
 
 
-def plans(targets_a_step: int) -> dict[str, tuple[list[str], int, dict[str, str]]]:
+def plans(targets_a_step: int, users_a_step: int) -> dict[str, tuple[list[str], int, dict[str, str]]]:
     """Row name to command, batch size (ours in targets, the peer's in users) and environment."""
     own = [sys.executable, "-m", "benchmarks.peers.own_transformer"]
     found: dict[str, tuple[list[str], int, dict[str, str]]] = {
@@ -87,19 +98,19 @@ def plans(targets_a_step: int) -> dict[str, tuple[list[str], int, dict[str, str]
     }
     if PEER.exists():
         script = [str(PEER), str(Path(__file__).parent / "peers" / "rectools_sasrec.py")]
-        found |= {PEER_STOCK: (script, BATCH_USERS, {}), PEER_TUNED: (script, BATCH_USERS, TUNED)}
+        found |= {PEER_STOCK: (script, users_a_step, {}), PEER_TUNED: (script, users_a_step, TUNED)}
     return found
 
 
-def run(name: str, threads: int, epochs: int, users: int | None) -> list[dict[str, Any]]:
-    """The rows of one log with one number of threads, in turn."""
+def run(name: str, threads: int, epochs: int, users: int | None, batch_users: int) -> list[dict[str, Any]]:
+    """The rows of one log with one number of threads and one size of steps, in turn."""
     log = LOGS[name]
     source = BENCH / "training" / f"{name.split()[-1].lower()}.parquet"
     truth = halves(log.made(users), source)
     counts = pl.read_parquet(source).group_by("user").len()["len"]
     targets = int((counts.clip(upper_bound=log.length) - 1).sum())
     rows = []
-    for model, (words, batch, environment) in plans(round(BATCH_USERS * targets / len(counts))).items():
+    for model, (words, batch, environment) in plans(round(batch_users * targets / len(counts)), batch_users).items():
         out = BENCH / "training" / "lists.parquet"
         out.unlink(missing_ok=True)
         arguments = [str(source), str(out), str(epochs), str(log.length), str(batch)]
@@ -113,6 +124,7 @@ def run(name: str, threads: int, epochs: int, users: int | None) -> list[dict[st
             {
                 "log": name,
                 "threads": threads,
+                "users a step": batch_users,
                 "model": model,
                 "targets/s": round(targets * epochs / told["fit_s"]),
                 "targets/CPU s": round(targets * epochs / told["fit_cpu_s"]),
@@ -122,6 +134,7 @@ def run(name: str, threads: int, epochs: int, users: int | None) -> list[dict[st
                 "peak MiB": done["peak_mib"],
                 **quality(pl.read_parquet(out), truth),
                 "users ranked/s": round(len(counts) / told["rank_s"]),
+                "users": len(counts),
                 "epochs": epochs,
                 "targets": targets,
                 "parameters": told["parameters"],
@@ -140,6 +153,20 @@ def run(name: str, threads: int, epochs: int, users: int | None) -> list[dict[st
     return rows
 
 
+def with_older(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, and those recorded earlier of logs and numbers of threads that did not run now."""
+    commit = machine()["commit"]
+    rows = [row | {"commit": commit} for row in rows]
+    path = RESULTS / "training.json"
+    older = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
+
+    def key(row: dict[str, Any]) -> tuple[int, int, int]:
+        return list(LOGS).index(row["log"]), row["threads"], -row["users a step"]
+
+    ran = set(map(key, rows))
+    return sorted([*rows, *(row for row in older if key(row) not in ran)], key=key)
+
+
 def install() -> None:
     """Make the peer's environment. torch goes in first: the resolver would take any newer release."""
     subprocess.run([sys.executable, "-m", "venv", str(BENCH / "rectools")], check=True)
@@ -156,8 +183,11 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="make the peer's environment first")
     parser.add_argument("--logs", nargs="+", choices=list(LOGS), default=list(LOGS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--epochs", type=int, help="of every log")
-    parser.add_argument("--users", type=int, help="take fewer")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument(
+        "--batch-users", type=int, default=BATCH_USERS, help="of the peer's step; ours holds as many targets"
+    )
+    parser.add_argument("--users", type=int, help="of each log, instead of what it is meant for")
     options = parser.parse_args()
     if options.install:
         install()
@@ -170,13 +200,15 @@ def main() -> None:
             continue
         log = LOGS[name]
         for threads in [1] if options.quick else options.threads:
-            epochs = 1 if options.quick else options.epochs or log.epochs
-            rows += run(name, threads, epochs, log.users if options.quick else options.users)
+            users = options.users or (log.few if options.quick else log.users)
+            rows += run(name, threads, 1 if options.quick else options.epochs, users, options.batch_users)
     if not options.quick:
+        rows = with_older(rows)
         notes = [
             "Real targets a second of the whole fit, no padding counted; each row a process of its own, in turn.",
-            f"Equal data, epochs and steps ({BATCH_USERS} users' targets a step, learning rate .001); `own settings`: "
+            "Equal data, epochs and steps (`users a step` of the peer, ours as many targets; learning rate .001); `own settings`: "
             "our own defaults for both.",
+            "Only what is named runs (--logs, --threads, --batch-users …); other rows stay as they were recorded.",
             "`load before`: processes that wanted a core just before the row; above 0 something else ran beside it.",
         ]
         record(
