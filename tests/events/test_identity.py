@@ -14,7 +14,7 @@ from desireline.events.identity import NONE_KNOWN, identify
 NAMES = ["user", "time", "event", "item", "value", "colour"]
 START = datetime(2024, 1, 1, tzinfo=UTC)
 TEXT = st.sampled_from(["a", "b", "ab", "a\x1fb", "\x1e", "", "é", "🦊"])
-ROW = st.tuples(
+ANY = st.tuples(
     TEXT,
     st.integers(0, 2).map(lambda s: START + timedelta(seconds=s)),
     st.sampled_from(["view", "buy"]),
@@ -22,6 +22,8 @@ ROW = st.tuples(
     st.sampled_from([None, 0.0, -0.0, 1.5, 1e300]),
     TEXT | st.none(),
 )
+FEW = [("a", START, "view", "i", v, None) for v in (0.0, -0.0, None)]
+ROW = ANY | st.sampled_from(FEW)  # so that contents come again
 
 
 def frame(rows) -> pl.DataFrame:
