@@ -89,5 +89,5 @@ def _source(out: Path, quick: bool) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "every_tenth_customer.parquet"
     rows.filter(hashed).write_parquet(path)
-    say(f"Quick: every sixth customer, {rows.filter(hashed).height:,} of {rows.height:,} rows.")
+    say(f"Quick: every tenth customer, {rows.filter(hashed).height:,} of {rows.height:,} rows.")
     return path
