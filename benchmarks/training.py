@@ -206,8 +206,8 @@ def main() -> None:
         rows = with_older(rows)
         notes = [
             "Real targets a second of the whole fit, no padding counted; each row a process of its own, in turn.",
-            "Equal data, epochs and steps (`users a step` of the peer, ours as many targets; learning rate .001); `own settings`: "
-            "our own defaults for both.",
+            "Equal data, epochs and steps (`users a step` of the peer, ours as many targets; learning rate .001); "
+            "`own settings`: our own defaults for both.",
             "Only what is named runs (--logs, --threads, --batch-users …); other rows stay as they were recorded.",
             "`load before`: processes that wanted a core just before the row; above 0 something else ran beside it.",
         ]
