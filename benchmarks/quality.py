@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.record import measured, record
+from benchmarks.record import machine, measured, record
 from desireline.data import online_retail_ii
 from desireline.workspace import init_workspace
 
@@ -90,7 +90,8 @@ def main() -> None:
         if not SETS[name]["source"]().exists():
             sys.stderr.write(f"{name}: its data are not at {DATA}; DESIRELINE_DATA names another folder. Skipped.\n")
             continue
-        found.append(run(name, options.quick))
+        begun = machine()  # before the run: the commit may move on while it lasts
+        found.append({"machine": begun} | run(name, options.quick))
         if not options.quick:
             record(f"quality-{name}", found[-1])
     if options.json:
