@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -62,6 +63,7 @@ def main() -> None:
         equal = {"batch_targets": batch, "lr": 0.001, "next_items": 1, "ema": 0.0, "warmup": 0.0}
         settings = settings.model_copy(update=equal)
     task = Recommend()
+    torch.manual_seed(SEED)
     network = Network(Inputs(items, FIRST + 1, timed=False), "transformer", encoder, task.heads(None, WIDTH))  # type: ignore[arg-type]
     wall, processor = time.perf_counter(), time.process_time()
     labels = task.labels(sequences, None, schema)
