@@ -82,11 +82,26 @@ def test_waiting_time_is_the_mixture_that_scipy_computes():
     head = WaitingTime(4, parts=3)
     head.fit(torch.tensor([10.0, 300.0, 86_400.0]))
     hidden, gap = torch.randn(6, 4), torch.tensor([0.0, 3.0, 60.0, 3_600.0, 86_400.0, 1e6])
-    weight, mean, deviation = (t.detach().double().numpy() for t in head.mixture(hidden))
+    weight, mean, deviation, at_once = (t.detach().double().numpy() for t in head.mixture(hidden))
     y = (np.log1p(gap.numpy().astype(float)) - float(head.centre)) / float(head.scale)
     density = (np.exp(weight) * stats.norm.pdf(y[:, None], mean, np.exp(deviation))).sum(1) / float(head.scale)
     survival = (np.exp(weight) * stats.norm.sf(y[:, None], mean, np.exp(deviation))).sum(1)
+    now = 1 / (1 + np.exp(-at_once))
+    likelihood = np.where(gap.numpy() == 0, now, (1 - now) * density)  # a wait of 0 is counted, not measured
     nothing = torch.zeros(6, dtype=torch.bool)
-    assert float(head.loss(hidden, gap, nothing)) == pytest.approx(-np.log(density).sum(), rel=1e-4)
-    assert float(head.loss(hidden, gap, ~nothing)) == pytest.approx(-np.log(survival).sum(), rel=1e-4)
-    np.testing.assert_allclose(head.cdf(hidden, gap).diagonal().detach(), 1 - survival, rtol=1e-4, atol=1e-6)
+    assert float(head.loss(hidden, gap, nothing).detach()) == pytest.approx(-np.log(likelihood).sum(), rel=1e-4)
+    assert float(head.loss(hidden, gap, ~nothing).detach()) == pytest.approx(-np.log((1 - now) * survival).sum(), rel=1e-4)
+    passed = head.cdf(hidden, gap).diagonal().detach()
+    np.testing.assert_allclose(passed, now + (1 - now) * (1 - survival), rtol=1e-4, atol=1e-6)
+
+
+def test_waits_of_nothing_are_learnt_as_often_as_they_come():
+    torch.manual_seed(3)
+    head = WaitingTime(4)
+    gap = torch.where(torch.rand(4_000) < 0.7, 0.0, torch.randn(4_000).exp() * 3_600)
+    head.fit(gap)
+    with torch.no_grad():
+        head.out.weight.zero_()
+    share = float((gap == 0).double().mean())
+    assert head.cdf(torch.zeros(1, 4), torch.zeros(1)).item() == pytest.approx(share, abs=0.01)
+    assert float(head.scale) == pytest.approx(1.0, abs=0.1)  # of the others alone

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from desireline.sequences.vocabulary import FIRST
 from desireline.training.kernels import exp_and_sum
 
+RARE = 12.0  # logit of a wait of 0 in a log that has none
 LEAST_PIT = 200  # fewer observed waits say too little of how a forecast errs
 CHUNK = 256  # tokens whose scores over the whole catalogue stand in memory at once
 
@@ -97,30 +98,37 @@ def sampled_loss(
 
 
 class WaitingTime(nn.Module):
-    """Time to the next event as a mixture of log-normals (Shchur et al. 2020, arXiv 1909.12127, equation 7).
+    """Time to the next event: at once, or later as a mixture of log-normals (Shchur et al. 2020, arXiv 1909.12127,
+    equation 7).
 
-    Works on y = log(1 + seconds), centred and scaled by what was seen before the cut.
+    The lines of one basket share a moment: a wait of exactly 0 s has a probability of its own. The mixture works on
+    y = log(1 + seconds) of the other waits, centred and scaled by what was seen before the cut.
     """
 
     def __init__(self, d_model: int, parts: int = 8) -> None:
         super().__init__()
         self.parts = parts
-        self.out = nn.Linear(d_model, 3 * parts)
+        self.out = nn.Linear(d_model, 3 * parts + 1)
         self.register_buffer("centre", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("levels", torch.linspace(0, 1, 101, dtype=torch.float64))
         with torch.no_grad():  # the parts start spread over two deviations
             self.out.bias[parts : 2 * parts] = torch.linspace(-2, 2, parts)
+            self.out.bias[-1] = -RARE
 
     centre: Tensor
     scale: Tensor
     levels: Tensor  # where the forecast's levels must be read to hold what they say
 
     def fit(self, gaps_s: Tensor) -> None:
-        """Take centre and scale from observed gaps in seconds."""
-        y = torch.log1p(gaps_s.double())
-        self.centre.fill_(float(y.mean()))
-        self.scale.fill_(max(float(y.std()), 1e-3))
+        """Take centre, scale and the share of waits of 0 from observed gaps in seconds."""
+        y = torch.log1p(gaps_s[gaps_s > 0].double())
+        if len(y) > 1:
+            self.centre.fill_(float(y.mean()))
+            self.scale.fill_(max(float(y.std()), 1e-3))
+        at_once = (gaps_s <= 0).double().mean().logit().clamp(-RARE, RARE)
+        with torch.no_grad():
+            self.out.bias[-1] = float(at_once)
 
     def calibrate(self, pit: Tensor) -> None:
         """Read quantiles at other levels from now on: those under which the PIT [Q] of later data is uniform."""
@@ -128,27 +136,32 @@ class WaitingTime(nn.Module):
             inner = torch.linspace(0, 1, 101, dtype=torch.float64)[1:-1]
             self.levels[1:-1] = torch.quantile(pit.double(), inner)
 
-    def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log weights, means, log deviations, each [T, parts], of the scaled y."""
-        weight, mean, deviation = self.out(hidden).chunk(3, dim=-1)
-        return weight.log_softmax(-1), mean, deviation.clamp(-5, 3)
+    def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """log weights, means, log deviations, each [T, parts], of the scaled y; the logit [T] of a wait of 0."""
+        out = self.out(hidden)
+        weight, mean, deviation = out[:, :-1].chunk(3, dim=-1)
+        return weight.log_softmax(-1), mean, deviation.clamp(-5, 3), out[:, -1]
 
     def loss(self, hidden: Tensor, gap_s: Tensor, censored: Tensor) -> Tensor:
         """Summed negative log-likelihood in nats of y; a censored gap [T] counts by its log-survival."""
         y = ((torch.log1p(gap_s.clamp(min=0)) - self.centre) / self.scale)[:, None]
-        weight, mean, deviation = self.mixture(hidden)
+        weight, mean, deviation, at_once = self.mixture(hidden)
         z = (y - mean) * torch.exp(-deviation)
         density = -0.5 * z * z - deviation - 0.5 * math.log(2 * math.pi) - self.scale.log()
         survival = torch.special.log_ndtr(-z)
-        return -torch.logsumexp(weight + torch.where(censored[:, None], survival, density), dim=-1).sum()
+        later = torch.logsumexp(weight + torch.where(censored[:, None], survival, density), dim=-1)
+        now = (gap_s <= 0) & ~censored
+        return -torch.where(now, F.logsigmoid(at_once), F.logsigmoid(-at_once) + later).sum()
 
     def cdf(self, hidden: Tensor, seconds: Tensor) -> Tensor:
         """P(gap ≤ seconds) [T, S] for seconds [S] or [T, S]."""
         y = (torch.log1p(seconds) - self.centre) / self.scale
         y = y.expand(len(hidden), -1) if y.ndim == 1 else y
-        weight, mean, deviation = self.mixture(hidden)
+        weight, mean, deviation, at_once = self.mixture(hidden)
         z = (y[..., None] - mean[:, None]) * torch.exp(-deviation)[:, None]
-        return (weight.exp()[:, None] * torch.special.ndtr(z)).sum(-1)
+        later = (weight.exp()[:, None] * torch.special.ndtr(z)).sum(-1)
+        now = at_once.sigmoid()[:, None]
+        return now + (1 - now) * later
 
 
 def cosine(hidden: Tensor, items: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
