@@ -7,49 +7,44 @@ DIR/prepared/         the log as of a cut
 DIR/models/           models; current.json names those that answer
 DIR/results/          tables of fit and compare, as JSON
 DIR/training/         checkpoints of unfinished trainings
+
+What learns is imported by the methods that need it: an ingest does not wait for torch.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from desireline.core.errors import DataError, SchemaError, SettingError, SourceError, StoreError, UnknownUserError
+from desireline.core.errors import DataError, SchemaError, SettingError, StoreError, UnknownUserError
 from desireline.core.files import read_json, storage_error, write_json, write_lock, write_text
 from desireline.core.progress import say
-from desireline.encoders import ENCODERS
-from desireline.evaluation.result import Result
-from desireline.events.frame import frame_schema
 from desireline.events.health import Health, health
+from desireline.events.history import read_history
 from desireline.events.ingest import Counts, ingest
 from desireline.events.quarantine import Quarantine
 from desireline.events.sources import open_sources
 from desireline.events.store import EventStore
-from desireline.report import gather, page
 from desireline.schema import write as schema_file
 from desireline.schema.guess import Note, guess
-from desireline.schema.mapping import map_rows
-from desireline.schema.model import EventSpec, Schema, load, save, with_settings
-from desireline.selection import compare as comparing
-from desireline.selection import deploy
-from desireline.selection import fitted as models
-from desireline.selection.fitted import Fitted
-from desireline.selection.predict import Answer, answer, answer_all
-from desireline.selection.split import Split, show_split
+from desireline.schema.model import Schema, load, save, with_settings
+from desireline.schema.moment import Moment, parse_moment
 from desireline.sequences.prepared import Prepared, iso, prepare
-from desireline.tasks import TASKS
-from desireline.tasks.answers import Wishes
-from desireline.tasks.stages import default_cut
+
+if TYPE_CHECKING:
+    from desireline.evaluation.result import Result
+    from desireline.selection.fitted import Fitted
+    from desireline.selection.predict import Answer
+    from desireline.selection.split import Split
+    from desireline.tasks.answers import Wishes
 
 SCHEMA_FILE = "desireline.yaml"
-Moment = str | date | datetime | None
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ class Workspace:
 
     def prepare(self, cut: Moment = None) -> Prepared:
         """Clean, encode, normalise, sessionise: the log as of `cut` (default: its last tenth is held out)."""
-        at = parse_moment(cut) if cut is not None else default_cut(self.store, self.schema)
+        at = parse_moment(cut) if cut is not None else self.store.default_cut()
         with write_lock(self.folder, "desireline prepare"):
             prepared = prepare(self.folder, self.schema, at)
             write_json(self.folder / "prepared" / "current.json", {"cut": iso(at)})
@@ -133,7 +128,7 @@ class Workspace:
         path = self.folder / "prepared" / "current.json"
         if path.exists():
             return parse_moment(read_json(path)["cut"])
-        at = default_cut(self.store, self.schema)
+        at = self.store.default_cut()
         say(
             f"Not prepared yet: preparing with the cut {iso(at)}, the last {self.schema.prepare.horizon:.0%} of "
             "the log's span held out."
@@ -154,6 +149,9 @@ class Workspace:
         """Train one encoder for a task and test it beside the cheapest baselines."""
         if epochs is not None and epochs < 1:
             raise SettingError(f"--epochs {epochs}: train at least one.")
+        from desireline.selection import compare as comparing
+        from desireline.selection import deploy
+
         at = self.cut(cut)
         with write_lock(self.folder, "desireline fit"):
             done = comparing.fit(
@@ -166,14 +164,18 @@ class Workspace:
     def compare(
         self,
         task: str,
-        encoders: Sequence[str] = tuple(ENCODERS),
+        encoders: Sequence[str] | None = None,
         *,
         cut: Moment = None,
         protocol: str | None = None,
         seed: int = 0,
     ) -> Model:
-        """Train all encoders and baselines with equal budgets, choose on validation, confirm on the test."""
-        at = self.cut(cut)
+        """Train encoders (default: all) and baselines with equal budgets, choose on validation, confirm on the test."""
+        from desireline.encoders import ENCODERS
+        from desireline.selection import compare as comparing
+        from desireline.selection import deploy
+
+        at, encoders = self.cut(cut), tuple(ENCODERS) if encoders is None else encoders
         with write_lock(self.folder, "desireline compare"):
             done = comparing.compare(
                 self.folder, self.schema, task, encoders, at, protocol or self.schema.evaluate.protocol, seed
@@ -185,16 +187,23 @@ class Workspace:
 
     def evaluate(self, model: str, protocol: str | None = None, seed: int = 0) -> Result:
         """Ask a saved model the test questions of a protocol."""
+        from desireline.selection import compare as comparing
+        from desireline.selection import fitted as models
+
         fitted = models.load(self.folder, self.schema, model)
         default = str(fitted.info["protocol"]).split("/")[0]
         return comparing.evaluate(self.folder, self.schema, fitted, protocol or default, seed)
 
     def show_split(self, user: str, protocol: str | None = None, cut: Moment = None) -> Split:
         """What each split sees, learns from and asks of one user."""
+        from desireline.selection.split import show_split
+
         return show_split(self.folder, self.schema, protocol or self.schema.evaluate.protocol, self.cut(cut), user)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write one self-contained HTML page; returns its path."""
+        from desireline.report import gather, page
+
         path = Path(out) if out is not None else self.folder / "report.html"
         write_text(path, page(gather(self)))
         return path
@@ -216,6 +225,8 @@ class Workspace:
 
         Raises UnknownUserError when the user has no event before `as_of`.
         """
+        from desireline.selection.predict import answer
+
         fitted, at = self._answering(task, as_of, model)
         wishes = self._wishes(k, only_new, deny, stock)
         if history is not None:
@@ -247,6 +258,8 @@ class Workspace:
         model: str | None = None,
     ) -> int:
         """Write the answers for every user into a Parquet file, whole or not at all; returns the number of rows."""
+        from desireline.selection.predict import answer_all
+
         fitted, at = self._answering(task, as_of, model)
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -280,10 +293,15 @@ class Workspace:
 
     def answered_tasks(self) -> list[str]:
         """The tasks for which a model answers."""
+        from desireline.selection import deploy
+        from desireline.tasks import TASKS
+
         return [task for task in TASKS if deploy.is_answered(self.folder, task)]
 
     def results(self) -> list[Result]:
         """The kept tables of fit and compare."""
+        from desireline.evaluation.result import Result
+
         return [Result.from_json(read_json(path)) for path in sorted((self.folder / "results").glob("*.json"))]
 
     def _keep(self, result: Result, name: str) -> None:
@@ -292,9 +310,15 @@ class Workspace:
     def _wishes(self, k: int, only_new: bool, deny: Iterable[str], stock: Iterable[str] | None) -> Wishes:
         if k < 1:
             raise SettingError(f"--k {k}: ask for at least one item.")
+        from desireline.tasks.answers import Wishes
+
         return Wishes(k, only_new, tuple(deny), None if stock is None else tuple(stock), self.schema.evaluate.diversity)
 
     def _answering(self, task: str, as_of: Moment, model: str | None) -> tuple[Fitted, datetime]:
+        from desireline.selection import compare as comparing
+        from desireline.selection import deploy
+        from desireline.selection import fitted as models
+
         comparing.task_named(task)
         moment = parse_moment(as_of) if as_of is not None else None
         if model is not None:
@@ -347,106 +371,3 @@ def init_workspace(
     else:
         save(made, path / SCHEMA_FILE)
     return Workspace(path, made), notes
-
-
-def read_history(path: Path, schema: Schema) -> pl.DataFrame:
-    """Events of somebody unknown from JSON lines `{"event", "item", "time", "value", "fields"}` as an event frame.
-
-    Times are ISO 8601 or epoch seconds; a line without one counts as now, in the order of the file. Raises SourceError
-    for a line that is no JSON object, DataError for an event type that the schema does not know.
-    """
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"The history {path} cannot be read: {error}.") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            event = json.loads(line)
-            fields = event.get("fields") or {}
-            rows.append(
-                {
-                    "event": event["event"],
-                    "item": event.get("item"),
-                    "time": event.get("time"),
-                    "value": event.get("value"),
-                    "fields": fields,
-                }
-            )
-        except (ValueError, KeyError, AttributeError) as error:
-            raise SourceError(
-                f'{path}, line {number}: no event of the form {{"event", "item", "time"}} ({error}).'
-            ) from error
-    if not rows:
-        raise DataError(f"The history {path} holds no event.")
-    return history_frame(rows, schema, str(path))
-
-
-def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str) -> pl.DataFrame:
-    """An event frame of one made-up user from contract-shaped events."""
-    now = datetime.now(UTC)
-    plain = schema.model_copy(
-        update={
-            "user": "user",
-            "item": "item",
-            "value": "value",
-            "event": EventSpec(column="event"),
-            "event_id": None,
-            "alias": None,
-            "tie_break": "row",
-            "time": schema.time.model_copy(update={"column": "time", "format": "epoch_us"}),
-            "fields": {name: field.model_copy(update={"column": name}) for name, field in schema.fields.items()},
-        }
-    )
-    raw = pl.DataFrame(
-        [
-            {
-                "user": "history",
-                "event": str(r["event"]),
-                "item": None if r["item"] is None else str(r["item"]),
-                "time": _event_time(r["time"], now, n, where),
-                "value": r["value"],
-            }
-            | {name: r["fields"].get(name) for name in schema.fields}
-            for n, r in enumerate(rows, 1)
-        ],
-        infer_schema_length=None,
-    )
-    mapped = map_rows(raw.with_columns(pl.col("event", "item").cast(pl.String)), plain, 1)
-    if mapped.rejected.height:
-        first = mapped.rejected.row(0, named=True)
-        raise DataError(f"{where}, event {first['row']}: {first['reason']}")
-    frame = mapped.events.with_columns(event_id=pl.col("row").cast(pl.Int64), bucket=pl.lit(0, pl.Int16))
-    if schema.alias:
-        frame = frame.with_columns(alias=pl.lit(None, pl.String))
-    return frame.select(list(frame_schema(schema))).sort("user", "time", "order", "event_id")
-
-
-def _event_time(value: object, now: datetime, number: int, where: str) -> int:
-    moment = now + timedelta(microseconds=number) if value is None else parse_moment(value, f"{where}, event {number}")
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
-
-
-def parse_moment(value: object, where: str = "the moment") -> datetime:
-    """A moment from a datetime, a date, ISO 8601 text or epoch seconds, in UTC unless it has a zone."""
-    try:
-        if isinstance(value, datetime):
-            moment = value
-        elif isinstance(value, date):
-            moment = datetime(value.year, value.month, value.day)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
-        else:
-            text = str(value)
-            moment = (
-                datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(text))
-                if text.replace(".", "", 1).isdigit() and len(text) > 8
-                else datetime.fromisoformat(text)
-            )
-    except (ValueError, OverflowError) as error:
-        raise SettingError(
-            f"{where}: {value!r} is no moment; write it as 2011-09-01 or 2011-09-01T12:00:00Z."
-        ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -9,7 +9,6 @@ import pytest
 
 from desireline.schema.model import AliasSpec, EventSpec, FieldSpec, Schema, TimeSpec
 from desireline.sequences.prepare import write_prepared
-from desireline.tasks.stages import default_cut
 from desireline.workspace import Workspace, init_workspace
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
@@ -111,7 +110,7 @@ def test_the_validation_cut_does_not_move_with_the_future(tmp_path):
     for name, rows in {"clean": log(), "poisoned": POISONS["new users, items and times"](log())}.items():
         folder = prepared(tmp_path, name, rows)
         workspace = Workspace(folder.parent.parent, SCHEMA)
-        cuts.append(default_cut(workspace.store, SCHEMA, CUT))
+        cuts.append(workspace.store.default_cut(CUT))
     assert cuts[0] == cuts[1] < CUT
 
 

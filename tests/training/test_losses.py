@@ -90,7 +90,9 @@ def test_waiting_time_is_the_mixture_that_scipy_computes():
     likelihood = np.where(gap.numpy() == 0, now, (1 - now) * density)  # a wait of 0 is counted, not measured
     nothing = torch.zeros(6, dtype=torch.bool)
     assert float(head.loss(hidden, gap, nothing).detach()) == pytest.approx(-np.log(likelihood).sum(), rel=1e-4)
-    assert float(head.loss(hidden, gap, ~nothing).detach()) == pytest.approx(-np.log((1 - now) * survival).sum(), rel=1e-4)
+    assert float(head.loss(hidden, gap, ~nothing).detach()) == pytest.approx(
+        -np.log((1 - now) * survival).sum(), rel=1e-4
+    )
     passed = head.cdf(hidden, gap).diagonal().detach()
     np.testing.assert_allclose(passed, now + (1 - now) * (1 - survival), rtol=1e-4, atol=1e-6)
 

@@ -8,7 +8,7 @@ as long to write).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from desireline.schema.model import Schema
 
 FILE_ROWS = 2_000_000  # a file is read and rewritten whole, so its size bounds the memory of both
 MANY_FILES = 64
+QUANTILES = {"early": 0.01, "late": 0.99}  # the log's span without stray times
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class EventStore:
@@ -121,6 +123,24 @@ class EventStore:
         if first is None:
             raise DataError(f"The log of {self.path.parent} holds no event: ingest one with `desireline ingest`.")
         return first, last
+
+    def default_cut(self, before: datetime | None = None) -> datetime:
+        """The cut that holds out the last `prepare.horizon` share of the log's events, or of those before a moment.
+
+        On the whole day in a log of months, on the whole hour in one of days. Raises DataError for an empty log.
+        """
+        times = self.scan(["time"]) if before is None else cut(self.scan(["time"]), before)[0]
+        share = self.schema.prepare.horizon
+        wanted = [pl.col("time").quantile(q, interpolation="lower").alias(name) for name, q in QUANTILES.items()]
+        found = times.select(*wanted, at=pl.col("time").quantile(1 - share, interpolation="lower"), last=pl.max("time"))
+        early, late, at, last = _collected(found).row(0)
+        if at is None:
+            raise DataError("The log holds no event from which a cut could be chosen.")
+        for unit in (timedelta(days=1), timedelta(hours=1)):
+            if late - early > 30 * unit:
+                at -= (at - EPOCH) % unit
+                break
+        return at if at > early else last  # a log of one moment: nothing can stand on both sides
 
     def delete_user(self, user: str) -> int:
         """Remove one user's events and those of the users merged into it, from the disk too; returns how many.

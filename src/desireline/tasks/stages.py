@@ -12,7 +12,7 @@ leave-one-out/1   As papers do: of each user with three target events or more th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError
-from desireline.events.cut import cut
 from desireline.events.frame import content_hash
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
@@ -29,8 +28,6 @@ from desireline.sequences.ragged import TARGET, Sequences
 
 VERSIONS = {"temporal": "temporal/1", "leave-one-out": "leave-one-out/1"}
 MOST_USERS = 20_000
-QUANTILES = {"early": 0.01, "late": 0.99}  # the log's span without stray times
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -58,25 +55,6 @@ class Stage:
         return int(self.timeline["time"].max(initial=self.from_us)) + 1
 
 
-def default_cut(store: EventStore, schema: Schema, before: datetime | None = None) -> datetime:
-    """The cut that holds out the last `prepare.horizon` share of the log's events, or of those before a moment.
-
-    On the whole day in a log of months, on the whole hour in one of days.
-    """
-    times = store.scan(["time"]) if before is None else cut(store.scan(["time"]), before)[0]
-    share = schema.prepare.horizon
-    wanted = [pl.col("time").quantile(q, interpolation="lower").alias(name) for name, q in QUANTILES.items()]
-    found = times.select(*wanted, at=pl.col("time").quantile(1 - share, interpolation="lower"), last=pl.max("time"))
-    early, late, at, last = found.collect(engine="streaming").row(0)
-    if at is None:
-        raise DataError("The log holds no event from which a cut could be chosen.")
-    for unit in (timedelta(days=1), timedelta(hours=1)):
-        if late - early > 30 * unit:
-            at -= (at - EPOCH) % unit
-            break
-    return at if at > early else last  # a log of one moment: nothing can stand on both sides
-
-
 def stages(folder: Path, schema: Schema, protocol: str, at: datetime) -> tuple[Stage, Stage]:
     """The validation and the test stage of a protocol; `at` is the cut of the temporal one.
 
@@ -93,7 +71,7 @@ def _temporal(folder: Path, schema: Schema, at: datetime) -> tuple[Stage, Stage]
             "Name an earlier one with --cut."
         )
     # the earlier cut follows from the log before the cut alone, so that the future cannot move it
-    earlier = default_cut(EventStore(folder, schema), schema, at)
+    earlier = EventStore(folder, schema).default_cut(at)
     made = []
     for name, prepared in (("validation", prepare(folder, schema, earlier, at)), ("test", prepare(folder, schema, at))):
         timeline = prepared.timeline

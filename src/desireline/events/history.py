@@ -1,0 +1,96 @@
+"""Events of somebody unknown: a history given with a question instead of a user of the log."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from desireline.core.errors import DataError, SourceError
+from desireline.events.frame import frame_schema
+from desireline.schema.mapping import map_rows
+from desireline.schema.model import EventSpec, Schema
+from desireline.schema.moment import parse_moment
+
+
+def read_history(path: Path, schema: Schema) -> pl.DataFrame:
+    """Events of somebody unknown from JSON lines `{"event", "item", "time", "value", "fields"}` as an event frame.
+
+    Times are ISO 8601 or epoch seconds; a line without one counts as now, in the order of the file. Raises SourceError
+    for a line that is no JSON object, DataError for an event type that the schema does not know.
+    """
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"The history {path} cannot be read: {error}.") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            fields = event.get("fields") or {}
+            rows.append(
+                {
+                    "event": event["event"],
+                    "item": event.get("item"),
+                    "time": event.get("time"),
+                    "value": event.get("value"),
+                    "fields": fields,
+                }
+            )
+        except (ValueError, KeyError, AttributeError) as error:
+            raise SourceError(
+                f'{path}, line {number}: no event of the form {{"event", "item", "time"}} ({error}).'
+            ) from error
+    if not rows:
+        raise DataError(f"The history {path} holds no event.")
+    return history_frame(rows, schema, str(path))
+
+
+def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str) -> pl.DataFrame:
+    """An event frame of one made-up user from contract-shaped events."""
+    now = datetime.now(UTC)
+    plain = schema.model_copy(
+        update={
+            "user": "user",
+            "item": "item",
+            "value": "value",
+            "event": EventSpec(column="event"),
+            "event_id": None,
+            "alias": None,
+            "tie_break": "row",
+            "time": schema.time.model_copy(update={"column": "time", "format": "epoch_us"}),
+            "fields": {name: field.model_copy(update={"column": name}) for name, field in schema.fields.items()},
+        }
+    )
+    raw = pl.DataFrame(
+        [
+            {
+                "user": "history",
+                "event": str(r["event"]),
+                "item": None if r["item"] is None else str(r["item"]),
+                "time": _event_time(r["time"], now, n, where),
+                "value": r["value"],
+            }
+            | {name: r["fields"].get(name) for name in schema.fields}
+            for n, r in enumerate(rows, 1)
+        ],
+        infer_schema_length=None,
+    )
+    mapped = map_rows(raw.with_columns(pl.col("event", "item").cast(pl.String)), plain, 1)
+    if mapped.rejected.height:
+        first = mapped.rejected.row(0, named=True)
+        raise DataError(f"{where}, event {first['row']}: {first['reason']}")
+    frame = mapped.events.with_columns(event_id=pl.col("row").cast(pl.Int64), bucket=pl.lit(0, pl.Int16))
+    if schema.alias:
+        frame = frame.with_columns(alias=pl.lit(None, pl.String))
+    return frame.select(list(frame_schema(schema))).sort("user", "time", "order", "event_id")
+
+
+def _event_time(value: object, now: datetime, number: int, where: str) -> int:
+    moment = now + timedelta(microseconds=number) if value is None else parse_moment(value, f"{where}, event {number}")
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
