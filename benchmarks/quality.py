@@ -32,13 +32,13 @@ SETS: dict[str, dict[str, Any]] = {
         "source": lambda: DATA / "taobao_userbehavior_sample" / "userbehavior_head.parquet",
         "tasks": ["recommend", "next_event"],
         "protocol": "temporal",
-        "settings": {"batch_targets": "2048", "epochs": "6"},
+        "settings": {"epochs": "8"},
     },
     "beauty": {
         "source": lambda: DATA / "amazon_beauty_5core" / "sequences.parquet",
         "tasks": ["recommend"],
         "protocol": "leave-one-out",
-        "settings": {"batch_targets": "1024", "epochs": "4", "length": "50"},
+        "settings": {"epochs": "8", "length": "50"},
     },
 }
 QUICK = {"seeds": "1", "epochs": "2", "d_model": "32", "layers": "1"}
