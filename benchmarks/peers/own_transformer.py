@@ -29,7 +29,7 @@ from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.items import item_scores
 from desireline.tasks.recommend import Recommend
 from desireline.training.loop import train
-from desireline.training.network import Network
+from desireline.training.network import Network, pays_bfloat16
 
 WIDTH, LAYERS, HEADS, DROPOUT = 64, 2, 2, 0.2
 SEED = 0
@@ -65,6 +65,7 @@ def main() -> None:
     task = Recommend()
     torch.manual_seed(SEED)
     network = Network(Inputs(items, FIRST + 1, timed=False), "transformer", encoder, task.heads(None, WIDTH))  # type: ignore[arg-type]
+    network.low = pays_bfloat16(settings.precision)
     wall, processor = time.perf_counter(), time.process_time()
     labels = task.labels(sequences, None, schema)
 

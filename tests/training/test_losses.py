@@ -13,7 +13,7 @@ from desireline.training.losses import WaitingTime, cosine, sampled_loss, softma
 
 def example(tokens: int = 700, items: int = 300, d: int = 16):
     torch.manual_seed(0)
-    hidden, table = cosine(torch.randn(tokens, d), torch.randn(items, d), 0.1)
+    hidden, table = F.normalize(torch.randn(tokens, d), dim=-1) / 0.1, torch.randn(items, d)
     targets = torch.randint(2, items, (tokens, 3))
     weights = torch.tensor([0.5, 0.3, 0.2]).repeat(tokens, 1)
     weights[::7] = 0  # tokens without a target
@@ -21,7 +21,7 @@ def example(tokens: int = 700, items: int = 300, d: int = 16):
 
 
 def plain(hidden, table, targets, weights):
-    scores = (hidden @ table.T).index_fill(1, torch.tensor([0, 1]), -torch.inf)
+    scores = (hidden @ F.normalize(table, dim=-1).T).index_fill(1, torch.tensor([0, 1]), -torch.inf)
     return -(F.log_softmax(scores, dim=-1).gather(1, targets) * weights).sum()
 
 
@@ -44,8 +44,30 @@ def test_sampling_every_item_equals_the_full_softmax():
     everything = torch.arange(2, 40)
     # each item once with K·q = 1: the estimate of the partition is the partition
     log_q = torch.full((38,), -math.log(38))
-    found = sampled_loss(hidden, table[targets], table[everything], targets, everything, log_q, weights)
-    torch.testing.assert_close(found, plain(hidden, table, targets, weights), rtol=1e-5, atol=1e-4)
+    unit = F.normalize(table, dim=-1)
+    found = sampled_loss(hidden, unit[targets], unit[everything], targets, everything, log_q, weights)
+    expected = plain(hidden, table, targets, weights)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    wanted = torch.autograd.grad(expected, (hidden, table), retain_graph=True)
+    for gradient, reference in zip(torch.autograd.grad(found, (hidden, table)), wanted, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("low", "tolerance"), [(False, 1e-5), (True, 2e-2)])
+def test_sampled_loss_equals_its_plain_form_with_masked_collisions(low, tolerance):
+    hidden, table, targets, weights = example(tokens=60, items=40)
+    drawn = torch.randint(2, 40, (64,))  # many of them are somebody's target, some twice
+    log_q = torch.rand(40).add(0.1).log()
+    unit = F.normalize(table, dim=-1)
+    found = sampled_loss(hidden, unit[targets], unit[drawn], targets, drawn, log_q[drawn], weights, low)
+    others = (hidden @ unit[drawn].T - log_q[drawn] - math.log(64))[:, None].expand(-1, 3, -1)
+    others = others.masked_fill(drawn == targets[..., None], -torch.inf)
+    positive = (unit[targets] * hidden[:, None]).sum(-1)
+    expected = ((torch.logsumexp(torch.cat([positive[..., None], others], -1), -1) - positive) * weights).sum()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=tolerance)
+    wanted = torch.autograd.grad(expected, (hidden, table), retain_graph=True)
+    for gradient, reference in zip(torch.autograd.grad(found, (hidden, table)), wanted, strict=True):
+        assert float((gradient - reference).norm() / reference.norm()) < tolerance * 2
 
 
 def test_logq_makes_the_sampled_partition_unbiased():

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from desireline.encoders.dropout import Dropout
+
 FREQUENCIES = 8  # of the gap's and the calendar's waves
 
 
@@ -54,7 +56,7 @@ class EventEmbedding(nn.Module):
         self.gap = nn.Linear(1 + 2 * FREQUENCIES, d_model)
         self.calendar = nn.Linear(4, d_model, bias=False)
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for table in self.modules():
             if isinstance(table, nn.Embedding):
                 nn.init.normal_(table.weight, std=0.02)

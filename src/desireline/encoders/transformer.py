@@ -1,96 +1,60 @@
 """A causal pre-norm transformer whose attention looks back over the last `length` events (SASRec, Kang & McAuley 2018).
 
 Position enters as a learnt bias per head and distance (T5, Raffel et al. 2020, section 2.1), never as an absolute
-number: a key computed once stays valid while the window rolls on, so that a live step costs O(length) and equals the
-batch result. Cost of a token: 12·d² multiply-adds a layer for the projections, 2·length·d for attention. State of a
-user: layers × 2 × (length − 1) × d floats.
+number. With `gate` each branch is scaled by a learnt gate of its input (LiGR, Hertel et al. 2025, arXiv 2502.03417).
+Cost of a token: 12·d² multiply-adds a layer for the projections, 2·length·d for attention.
 """
 
 from __future__ import annotations
-
-import math
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from desireline.encoders.interface import Encoder, State
+from desireline.encoders.attention import attend
+from desireline.encoders.dropout import Dropout
+from desireline.encoders.windowed import Block, View, Windowed, split_heads
 from desireline.schema.model import EncoderSettings
 
-NEVER = -1e9  # added to a forbidden score; finite, so that a row without a key gives no nan
 
-
-class Transformer(Encoder):
+class Transformer(Windowed):
     """`layers` blocks of attention and a feed-forward of width 4·d."""
 
-    layout: ClassVar[Literal["padded", "packed"]] = "packed"
-
     def __init__(self, settings: EncoderSettings) -> None:
-        super().__init__()
-        if settings.d_model % settings.heads:
-            raise ValueError(f"d_model {settings.d_model} is no multiple of heads {settings.heads}")
-        self.window = settings.length
-        self.d_model = settings.d_model
-        self.blocks: list[Block] = nn.ModuleList(Block(settings) for _ in range(settings.layers))  # type: ignore[assignment]
-        self.last = nn.LayerNorm(settings.d_model)
-
-    def forward(self, x: Tensor, start: Tensor) -> Tensor:
-        here = torch.arange(x.shape[1], device=x.device)
-        distance = here[:, None] - here[None, :]  # [L, L], query − key
-        allowed = (distance >= 0) & (distance < self.window) & (here[None, None, :] >= start[:, :, None])  # [R, L, L]
-        for block in self.blocks:
-            x = block(x, block.keys_values(x), distance, allowed)
-        return self.last(x)
-
-    def initial(self, users: int) -> State:
-        kept = self.last.weight.new_zeros(users, 2, self.window - 1, self.d_model)
-        seen = torch.zeros(users, dtype=torch.int64, device=kept.device)  # how many of them are filled, from the right
-        return {"seen": seen} | {f"cache_{k}": kept.clone() for k in range(len(self.blocks))}
-
-    def extend(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        kept, new = self.window - 1, x.shape[1]
-        place = torch.arange(kept + new, device=x.device)
-        distance = (place[kept:, None] - place[None, :]).clamp(max=self.window)  # [L, kept + L]
-        filled = place[None, :] >= kept - state["seen"][:, None]  # [B, kept + L]
-        allowed = (distance >= 0) & (distance < self.window) & filled[:, None, :]
-        newest = lengths[:, None] + torch.arange(kept, device=x.device)  # the last `kept` places up to each row's end
-        after: State = {"seen": (state["seen"] + lengths).clamp(max=kept)}
-        for k, block in enumerate(self.blocks):
-            both = torch.cat([state[f"cache_{k}"], block.keys_values(x)], dim=2)  # [B, 2, kept + L, d]
-            x = block(x, both, distance, allowed)
-            rows = newest[:, None, :, None].expand(-1, 2, -1, self.d_model)
-            after[f"cache_{k}"] = both.gather(2, rows)
-        return self.last(x), after
+        blocks = [AttentionBlock(settings) for _ in range(settings.layers)]
+        super().__init__(settings.d_model, settings.length, blocks)
 
 
-class Block(nn.Module):
-    """Pre-norm attention over given keys and values, then a feed-forward."""
+class AttentionBlock(Block):
+    """Pre-norm attention over keys and values, then a feed-forward."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         d = settings.d_model
-        self.heads = settings.heads
+        self.heads, self.width = settings.heads, 2 * d
         self.attention_norm, self.forward_norm = nn.LayerNorm(d), nn.LayerNorm(d)
         self.query, self.key_value, self.out = nn.Linear(d, d), nn.Linear(d, 2 * d), nn.Linear(d, d)
         self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
-        self.bias = nn.Parameter(torch.zeros(settings.heads, settings.length + 1))  # by distance
-        self.dropout = nn.Dropout(settings.dropout)
+        self.bias = nn.Parameter(torch.zeros(settings.heads, settings.length))  # by distance
+        self.gates = nn.ModuleList(nn.Linear(d, d) for _ in range(2)) if settings.gate else None
+        self.dropout = Dropout(settings.dropout)
 
-    def keys_values(self, x: Tensor) -> Tensor:
-        """[B, 2, L, d] of the tokens x [B, L, d]."""
-        return self.key_value(self.attention_norm(x)).unflatten(-1, (2, -1)).transpose(1, 2)
+    def memory(self, x: Tensor) -> Tensor:
+        kept: Tensor = self.key_value(self.attention_norm(x))
+        return kept
 
-    def forward(self, x: Tensor, keys_values: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
-        """x [B, L, d] attends to keys_values [B, 2, M, d] where allowed [B, L, M]; distance [L, M]."""
-        queries = self._split(self.query(self.attention_norm(x)))  # [B, H, L, d / H]
-        keys, values = self._split(keys_values[:, 0]), self._split(keys_values[:, 1])
-        bias = self.bias[:, distance.clamp(min=0, max=self.bias.shape[1] - 1)]  # [H, L, M]
-        scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + bias
-        weights = scores.masked_fill(~allowed[:, None], NEVER).softmax(dim=-1)
-        mixed = (weights @ values).transpose(1, 2).flatten(-2)  # [B, L, d]
-        x = x + self.dropout(self.out(mixed))
-        return x + self.dropout(self.down(F.gelu(self.up(self.forward_norm(x)))))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+    def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
+        normed = self.attention_norm(x)
+        queries = split_heads(self.query(normed), self.heads)  # [B, H, L, d / H]
+        keys, values = (split_heads(part, self.heads) for part in memory.chunk(2, dim=-1))
+        attended = attend(queries, keys, values, self.bias, view.allowed, view.distance, view.start)
+        mixed = self.out(attended.transpose(1, 2).flatten(-2))  # [B, L, d]
+        if self.gates is not None:
+            mixed = mixed * self.gates[0](normed).sigmoid()
+        x = x + self.dropout(mixed)
+        normed = self.forward_norm(x)
+        grown = self.down(F.gelu(self.up(normed)))
+        if self.gates is not None:
+            grown = grown * self.gates[1](normed).sigmoid()
+        out: Tensor = x + self.dropout(grown)
+        return out

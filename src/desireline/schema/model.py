@@ -115,6 +115,7 @@ class EncoderSettings(_Strict):
     heads: int = Field(2, ge=1, description="heads of each attention; they share d_model")
     length: int = Field(100, ge=2, description="events a window holds in training, and attention looks back on")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden values left out in training")
+    gate: bool = Field(False, description="transformer: scale each branch by a learnt gate of its input (LiGR)")
 
 
 class TrainSettings(_Strict):

@@ -27,9 +27,10 @@ from desireline.selection.fitted import Fitted, describe, new_network
 from desireline.sequences.batches import Batch, batches
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured, Task
+from desireline.tasks.items import samples
 from desireline.tasks.stages import Stage, stages
 from desireline.training.loop import Trained, train, use_threads
-from desireline.training.network import Network
+from desireline.training.network import Network, pays_bfloat16
 
 
 @dataclass
@@ -102,6 +103,8 @@ def train_network(
         for parameter in network.encoder.parameters():
             parameter.requires_grad = False
     settings, primary = schema.train, task.primary(stage.prepared)
+    network.low = pays_bfloat16(settings.precision)
+    network.embedding.items.sparse = samples(settings, network.inputs.items)
     key = [
         task.name,
         encoder,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from desireline.schema.model import TrainSettings
 from desireline.sequences.vocabulary import FIRST
@@ -41,6 +42,11 @@ class Negatives:
         return torch.cat([torch.randint(FIRST, len(self.log_q), (count - half,)), seen])
 
 
+def samples(settings: TrainSettings, items: int) -> bool:
+    """Whether the item loss reads a sample of the catalogue of `items` ids, so that a step touches few rows of it."""
+    return settings.loss == "sampled" or (settings.loss == "auto" and items > FULL_SOFTMAX_ITEMS)
+
+
 def item_loss(
     network: Network,
     hidden: Tensor,
@@ -58,15 +64,16 @@ def item_loss(
     weight = torch.from_numpy(weights[kept] / sums[kept, None])
     target = torch.from_numpy(targets[kept].astype(np.int64))
     hidden = hidden[torch.from_numpy(kept)]
-    if settings.loss == "softmax" or (settings.loss == "auto" and network.inputs.items <= FULL_SOFTMAX_ITEMS):
-        scaled, items = cosine(hidden, network.embedding.item_vectors(), settings.temperature)
-        return softmax_loss(scaled, items, target, weight, low=pays_bfloat16(settings.precision)), len(kept)
+    low = pays_bfloat16(settings.precision)
+    if not samples(settings, network.inputs.items):
+        scaled, items = F.normalize(hidden, dim=-1) / settings.temperature, network.embedding.item_vectors()
+        return softmax_loss(scaled, items, target, weight, low), len(kept)
     drawn = negatives.draw(settings.negatives)
     scaled, items = cosine(
         hidden, network.embedding.item_vectors(torch.cat([target.flatten(), drawn])), settings.temperature
     )
     picked, others = items[: target.numel()].view(*target.shape, -1), items[target.numel() :]
-    return sampled_loss(scaled, picked, others, target, drawn, negatives.log_q[drawn], weight), len(kept)
+    return sampled_loss(scaled, picked, others, target, drawn, negatives.log_q[drawn], weight, low), len(kept)
 
 
 @torch.inference_mode()

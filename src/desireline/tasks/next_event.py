@@ -86,13 +86,11 @@ class NextEvent:
         return metric in ("log-loss", "CRPS", "ECE")
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
-        return nn.ModuleDict(
-            {
-                "event_type": nn.Linear(d_model, len(prepared.vocabularies["event"])),
-                "item": nn.Linear(d_model, d_model),
-                "wait": WaitingTime(d_model),
-            }
-        )
+        item = nn.Linear(d_model, d_model)
+        nn.init.eye_(item.weight)  # begins as the hidden state itself, which the event's own item goes into
+        nn.init.zeros_(item.bias)
+        event_type = nn.Linear(d_model, len(prepared.vocabularies["event"]))
+        return nn.ModuleDict({"event_type": event_type, "item": item, "wait": WaitingTime(d_model)})
 
     def start(self, network: Network, labels: EventLabels) -> None:
         known = labels.gap_s[~labels.censored & np.isfinite(labels.gap_s)]

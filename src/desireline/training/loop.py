@@ -1,5 +1,8 @@
 """The training loop: AdamW with warm-up and cosine, averaged weights, early stopping, exact resume.
 
+Tables that a loss reads row by row (`nn.Embedding.sparse`) are updated row by row, by Adagrad: a step costs what it
+touches, not the catalogue.
+
 Every random choice of an epoch follows from the seed and the epoch's number, and a checkpoint stands after each epoch:
 a run that was killed goes on from the last whole epoch and ends with the same weights, to the bit, as an undisturbed
 one.
@@ -14,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,8 +29,12 @@ from desireline.core.files import write_bytes
 from desireline.core.progress import progress
 from desireline.schema.model import TrainSettings
 from desireline.sequences.batches import Batch
+from desireline.training.average import Average
 
 BETAS = (0.9, 0.98)
+# Adagrad's rate for rows, in learning rates: a row that Adam moves for ten steps after one gradient moves once here.
+# Taobao, transformer, eight epochs: NDCG@10 on validation .0027 with 5, .0230 with 20, dense AdamW .0238
+ROW_PACE = 20.0
 
 
 @dataclass
@@ -74,14 +82,14 @@ def train(
     """
     use_threads(settings)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(_groups(model, settings), lr=settings.lr, betas=BETAS, fused=True)
-    average = {name: p.detach().clone() for name, p in parameters.items()}
+    rowwise = {name for name, p in parameters.items() if id(p) in _rowwise(model)}
+    optimiser = Optimiser(model, parameters, rowwise, settings)
+    average = Average(parameters, settings.ema, frozenset(rowwise))
     best = {name: p.detach().clone() for name, p in parameters.items()}
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
         done = _resume(checkpoint, parameters, average, best, optimiser)
     steps = max(1, planned * math.ceil(targets_an_epoch / settings.batch_targets))
-    step = _steps_of(optimiser)
     last = min(planned, stop_after or planned)
     with progress(label, (last - done.epochs) * targets_an_epoch, "targets") as advance:
         while done.epochs < last and not _is_stale(done, settings, validate):
@@ -93,16 +101,11 @@ def train(
                 value, targets = loss(batch)
                 if targets == 0:
                     continue
-                for group in optimiser.param_groups:
-                    group["lr"] = settings.lr * _pace(step / steps, settings.warmup)
-                optimiser.zero_grad(set_to_none=True)
+                optimiser.zero_grad()
                 (value / targets).backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
-                optimiser.step()
-                step += 1
-                # early on the average follows the weights closely, else it would remember the initialisation
-                decay = min(settings.ema, step / (step + 10))
-                torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+                average.before(optimiser.clipped())
+                optimiser.step(settings.lr * _pace(average.step / steps, settings.warmup))
+                average.after()
                 summed, seen = summed + float(value.detach()), seen + targets
                 advance(targets)
             if not math.isfinite(summed):
@@ -113,7 +116,7 @@ def train(
             done.epochs, done.targets = done.epochs + 1, done.targets + seen
             done.losses.append(summed / max(1, seen))
             done.seconds += time.perf_counter() - begun
-            _validated(model, parameters, average, best, done, validate)
+            _validated(model, parameters, average.whole(), best, done, validate)
             if checkpoint is not None:
                 _save(checkpoint, parameters, average, best, optimiser, done)
     _load(parameters, best)
@@ -170,11 +173,12 @@ def _pace(share: float, warmup: float) -> float:
 
 def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
     """Weight decay for the matrices of layers only: not for embeddings, biases and norms."""
+    rowwise = _rowwise(model)
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in model.parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and id(parameter) not in rowwise:
             (decayed if parameter.ndim >= 2 and id(parameter) not in tables else free).append(parameter)
     return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
 
@@ -185,32 +189,81 @@ def _load(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> Non
             parameter.copy_(values[name])
 
 
-def _steps_of(optimiser: torch.optim.Optimizer) -> int:
-    return max((int(state["step"]) for state in optimiser.state.values()), default=0)
+def _rowwise(model: nn.Module) -> set[int]:
+    return {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
+
+
+class Optimiser:
+    """AdamW for what is dense, Adagrad for the rows of large tables (lazy Adam forgets what it does not touch); both
+    are clipped as one."""
+
+    def __init__(
+        self, model: nn.Module, parameters: dict[str, nn.Parameter], rowwise: set[str], settings: TrainSettings
+    ) -> None:
+        self.clip = settings.clip
+        self.rows = {name: parameters[name] for name in sorted(rowwise)}
+        self.dense = [p for name, p in parameters.items() if name not in rowwise]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(_groups(model, settings), lr=settings.lr, betas=BETAS, fused=True)
+        ]
+        if self.rows:
+            torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]  # else it warns
+            self.parts.append(torch.optim.Adagrad(list(self.rows.values()), lr=settings.lr))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def clipped(self) -> dict[str, Tensor]:
+        """Scale all gradients so that their common norm is at most `clip`; returns the rows [n] that will change."""
+        for parameter in self.rows.values():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.coalesce()
+        changing = {name: p.grad for name, p in self.rows.items() if p.grad is not None}
+        found = [p.grad for p in self.dense if p.grad is not None] + [g._values() for g in changing.values()]
+        norm = nn.utils.get_total_norm(found)
+        torch._foreach_mul_(found, (self.clip / (norm + 1e-6)).clamp(max=1.0))
+        return {name: gradient._indices()[0] for name, gradient in changing.items()}
+
+    def step(self, lr: float) -> None:
+        """Move the weights."""
+        for part, pace in zip(self.parts, (1.0, ROW_PACE), strict=False):
+            for group in part.param_groups:
+                group["lr"] = lr * pace
+            part.step()
+
+    def state(self, parameter: nn.Parameter) -> dict[str, Any]:
+        """The moments of one weight and its number of steps."""
+        part = self.parts[-1 if any(parameter is p for p in self.rows.values()) else 0]
+        found: dict[str, Any] = part.state[parameter]
+        return found
 
 
 def _save(
     path: Path,
     parameters: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
+    average: Average,
     best: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     done: Trained,
 ) -> None:
     tensors: dict[str, Tensor] = {}
+    averages = average.whole()
     for name, parameter in parameters.items():
-        tensors |= {f"weight/{name}": parameter.detach(), f"average/{name}": average[name], f"best/{name}": best[name]}
-        for key, value in optimiser.state[parameter].items():
-            tensors[f"{key}/{name}"] = value
-    write_bytes(path, save({k: t.contiguous() for k, t in tensors.items()}, {"done": json.dumps(asdict(done))}))
+        tensors |= {f"weight/{name}": parameter.detach(), f"average/{name}": averages[name], f"best/{name}": best[name]}
+        for key, value in optimiser.state(parameter).items():
+            tensors[f"{key}/{name}"] = torch.as_tensor(value)
+    told = {"done": json.dumps(asdict(done)), "step": str(average.step)}
+    write_bytes(path, save({k: t.contiguous() for k, t in tensors.items()}, told))
 
 
 def _resume(
     path: Path,
     parameters: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
+    average: Average,
     best: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
 ) -> Trained:
     try:
         with safe_open(path, "pt") as file:
@@ -219,11 +272,12 @@ def _resume(
             for name, parameter in parameters.items():
                 with torch.no_grad():
                     parameter.copy_(file.get_tensor(f"weight/{name}"))
-                average[name].copy_(file.get_tensor(f"average/{name}"))
                 best[name].copy_(file.get_tensor(f"best/{name}"))
-                for key in ("step", "exp_avg", "exp_avg_sq"):
+                for key in ("step", "exp_avg", "exp_avg_sq", "sum"):
                     if f"{key}/{name}" in names:
-                        optimiser.state[parameter][key] = file.get_tensor(f"{key}/{name}")
+                        optimiser.state(parameter)[key] = file.get_tensor(f"{key}/{name}")
+            averages = {name: file.get_tensor(f"average/{name}") for name in parameters}
+            average.load(averages, int(file.metadata()["step"]))
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise ModelError(f"The checkpoint {path} is damaged ({error}). Delete it to train from the start.") from error
     return done

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from desireline.sequences.vocabulary import FIRST
-from desireline.training.kernels import exp_and_sum
+from desireline.training.kernels import across_rows, exp_and_sum, unit_rows
 
 RARE = 12.0  # logit of a wait of 0 in a log that has none
 LEAST_PIT = 200  # fewer observed waits say too little of how a forecast errs
-CHUNK = 256  # tokens whose scores over the whole catalogue stand in memory at once
+CHUNK = 512  # tokens, at most, whose scores over the whole catalogue stand in memory at once
+GRAIN = 64  # chunks are multiples of it: a product of a new shape costs its compilation
 
 
 class _Softmax(torch.autograd.Function):
@@ -31,46 +32,78 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor, low: bool) -> Tensor:
         kind = torch.bfloat16 if low else torch.float32
-        table = items.to(kind)
+        table, lengths = unit_rows(items, kind, GRAIN * math.ceil(len(items) / GRAIN))
         tokens = len(hidden)
-        # the last chunk is filled up with weightless rows: a product of a new shape costs its compilation
-        spare = -tokens % CHUNK
+        size = GRAIN * math.ceil(tokens / (GRAIN * math.ceil(tokens / CHUNK)))  # of equal chunks
+        spare = -tokens % size  # weightless rows fill up the last one
         filled = F.pad(hidden, (0, 0, 0, spare))
         share = F.pad(weights.sum(dim=1), (0, spare))  # [T], 1 for a token with a target, 0 for one without
         grad_filled, grad_items = torch.empty_like(filled), torch.zeros_like(items)
-        scores = torch.empty(CHUNK, len(items), dtype=kind, device=items.device)  # one buffer for all chunks
+        scores = _buffer(size * len(table), kind, items.device).view(size, -1)  # one for all chunks
         loss = hidden.new_zeros(())
-        for lo in range(0, len(filled), CHUNK):
-            h, kept = filled[lo : lo + CHUNK], share[lo : lo + CHUNK]
+        for lo in range(0, len(filled), size):
+            h, kept = filled[lo : lo + size], share[lo : lo + size]
             torch.mm(h.to(kind), table.T, out=scores)
-            total = exp_and_sum(scores, FIRST)  # [C]; padding and unknown are no candidates
+            total = exp_and_sum(scores, FIRST, len(items))  # [C]; padding and unknown are no candidates
             loss += (total.log() * kept).sum()
             scale = (kept / total)[:, None]
-            grad_filled[lo : lo + CHUNK] = (scores @ table).float() * scale
-            grad_items += (scores.T @ (h * scale).to(kind)).float()
+            grad_filled[lo : lo + size] = (scores @ table).float() * scale
+            grad_items += (scores.T @ (h * scale).to(kind))[: len(items)]
         grad_hidden = grad_filled[:tokens]
         flat = targets.flatten()
-        picked = items[flat].view(*targets.shape, -1)  # [T, M, d]
+        picked = (items[flat] / lengths[flat, None]).view(*targets.shape, -1)  # [T, M, d]
         loss -= ((picked * hidden[:, None]).sum(-1) * weights).sum()
         grad_hidden -= (picked * weights[..., None]).sum(1)
         grad_items.index_add_(0, flat, (hidden[:, None] * weights[..., None]).flatten(0, 1), alpha=-1)
-        ctx.save_for_backward(grad_hidden, grad_items)
+        ctx.save_for_backward(grad_hidden, grad_items, items, lengths)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        grad_hidden, grad_items = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_items * grads[0], None, None, None
+        grad_hidden, grad_items, items, lengths = ctx.saved_tensors
+        across_rows(grad_items, items, lengths, float(grads[0]))
+        return grad_hidden * grads[0], grad_items, None, None, None
+
+
+_BUFFERS: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+
+def _buffer(size: int, kind: torch.dtype, device: torch.device) -> Tensor:
+    """Scratch memory that is kept from step to step: new pages cost as much as the products."""
+    held = _BUFFERS.get((kind, device))
+    if held is None or len(held) < size:
+        held = _BUFFERS[kind, device] = torch.empty(size, dtype=kind, device=device)
+    return held[:size]
 
 
 def softmax_loss(hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor, low: bool = False) -> Tensor:
     """Summed cross-entropy over the whole catalogue.
 
-    hidden [T, d] and items [V, d] are compared by their product (scale them first); targets int64 [T, M] with weights
-    [T, M] that sum to 1 a token (0 everywhere: the token counts nothing).
+    Scores are the products of hidden [T, d] (scaled before) with the directions of items [V, d]; targets int64 [T, M]
+    with weights [T, M] that sum to 1 a token (0 everywhere: the token counts nothing). Can be differentiated once.
     """
     result: Tensor = _Softmax.apply(hidden, items, targets, weights, low)  # type: ignore[no-untyped-call]
     return result
+
+
+class _Partition(torch.autograd.Function):
+    """[T]: Σ_k share_k · exp(h·n_k) for hidden [T, d], negatives [K, d] and their shares [K]."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, negatives: Tensor, share: Tensor, low: bool) -> Tensor:
+        kind = torch.bfloat16 if low else torch.float32
+        raised = hidden.to(kind) @ negatives.to(kind).T
+        exp_and_sum(raised, 0, len(negatives))
+        ctx.save_for_backward(hidden, negatives, share, raised)
+        return (raised @ share.to(kind)).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden, negatives, share, raised = ctx.saved_tensors
+        kind, towards = raised.dtype, grads[0][:, None]
+        grad_hidden = (raised @ (negatives * share[:, None]).to(kind)).float() * towards
+        grad_negatives = (raised.T @ (hidden * towards).to(kind)).float() * share[:, None]
+        return grad_hidden, grad_negatives, None, None
 
 
 def sampled_loss(
@@ -81,20 +114,24 @@ def sampled_loss(
     negative_ids: Tensor,
     log_q: Tensor,
     weights: Tensor,
+    low: bool = False,
 ) -> Tensor:
     """Summed sampled softmax with shared negatives.
 
     picked [T, M, d] are the targets' vectors, negatives [K, d] those of `negative_ids` [K], drawn with probability
-    exp(log_q) [K] each. A negative's score is lowered by log(K·q), which makes the sum an unbiased estimate of the
-    partition's other part; the target is always there and is not corrected (arXiv 2507.09331). A negative that is the
-    token's own target is masked.
+    exp(log_q) [K] each. A negative counts 1 / (K·q) times, which makes the sum an unbiased estimate of the partition's
+    other part; the target is always there and is not corrected (arXiv 2507.09331). A negative that is the token's own
+    target is taken out of the sum again. Scores must be within ±80. Cost: tokens × negatives, whatever M is.
     """
     positive = (picked * hidden[:, None]).sum(-1)  # [T, M]
-    score = hidden @ negatives.T - (log_q + math.log(len(log_q)))  # [T, K]
-    others = score[:, None].expand(-1, targets.shape[1], -1)  # [T, M, K]
-    others = others.masked_fill(negative_ids == targets[..., None], -torch.inf)
-    total = torch.logsumexp(torch.cat([positive[..., None], others], dim=-1), dim=-1)
-    return ((total - positive) * weights).sum()
+    share = torch.exp(-log_q) / len(log_q)
+    others = _Partition.apply(hidden, negatives, share, low)  # type: ignore[no-untyped-call]
+    drawn, order = negative_ids.sort()
+    flat = targets.contiguous()
+    first, end = torch.searchsorted(drawn, flat), torch.searchsorted(drawn, flat, right=True)
+    own = (end - first) * share[order][first.clamp(max=len(drawn) - 1)] * positive.exp()  # [T, M]
+    rest = (others[:, None] - own).clamp(min=0)
+    return ((torch.log(positive.exp() + rest) - positive) * weights).sum()
 
 
 class WaitingTime(nn.Module):

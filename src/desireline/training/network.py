@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from desireline.encoders import ENCODERS, State
+from desireline.encoders import ENCODERS, Events
 from desireline.encoders.embedding import EventEmbedding, Inputs
 from desireline.schema.model import EncoderSettings
 from desireline.sequences.batches import Batch
@@ -44,6 +46,7 @@ class Network(nn.Module):
         self.encoder = ENCODERS[encoder](settings)
         self.heads = heads
         self.length = settings.length
+        self.low = False  # whether training may read in bfloat16
 
     def columns(self, sequences: Sequences, index: NDArray[np.int64]) -> dict[str, Tensor]:
         """The event columns at places `index` (any shape; −1 gives padding) as tensors."""
@@ -66,9 +69,22 @@ class Network(nn.Module):
     def forward(self, sequences: Sequences, batch: Batch) -> tuple[Tensor, NDArray[np.int64]]:
         """Hidden states [T, d] of the batch's events and their places [T] in the sequences."""
         index = batch.index.numpy()
-        hidden = self.encoder(self.embedding(self.columns(sequences, index)), batch.start)
+        hidden = self._read(self.events(self.columns(sequences, index)), batch.start)
         valid = index >= 0
         return hidden[torch.from_numpy(valid)], index[valid]
+
+    def _read(self, events: Events, start: Tensor) -> Tensor:
+        """The encoder's hidden states, in training through a copy of its weights in bfloat16 where that is asked for.
+
+        Weights, gradients and the optimiser stay in float32. `torch.autocast` is slower than no bfloat16 at all.
+        """
+        if not (self.training and self.low and self.encoder.pays_bfloat16):
+            hidden: Tensor = self.encoder(events, start)
+            return hidden
+        weights = {name: p.to(torch.bfloat16) for name, p in self.encoder.named_parameters()}
+        events = replace(events, x=events.x.to(torch.bfloat16))
+        hidden = functional_call(self.encoder, weights, (events, start))
+        return hidden.float()
 
     @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
@@ -82,8 +98,9 @@ class Network(nn.Module):
         by_length = np.argsort(needed, kind="stable")
         for lo in range(0, len(users), USERS):
             group = by_length[lo : lo + USERS]
-            state = self.encoder.initial(len(group))
-            for begin in range(0, int(needed[group].max(initial=0)), PIECE):
+            longest = int(needed[group].max())
+            state = self.encoder.initial(len(group)) if longest > PIECE else {}
+            for begin in range(0, longest, PIECE):
                 alive = needed[group] > begin
                 if not alive.all():  # sorted by length: those who are read to their end stand first
                     state = {name: t[torch.from_numpy(alive)] for name, t in state.items()}
@@ -91,9 +108,12 @@ class Network(nn.Module):
                 width = int(min(PIECE, needed[group].max() - begin))
                 place = np.arange(begin, begin + width)[None, :]
                 index = np.where(place < needed[group, None], sequences.offsets[users[group], None] + place, -1)
-                hidden, state = self.extend(
-                    self.columns(sequences, index), np.minimum(needed[group] - begin, width), state
-                )
+                events = self.events(self.columns(sequences, index))
+                if longest <= PIECE:  # read at once: no state is carried
+                    hidden = self.encoder(events, torch.zeros(index.shape, dtype=torch.int64))
+                else:
+                    lengths = torch.from_numpy(np.minimum(needed[group] - begin, width))
+                    hidden, state = self.encoder.extend(events, lengths, state)
                 for row, user in enumerate(group):
                     asked = order[first[user] : last[user]]
                     inside = places[asked] - sequences.offsets[users[user]] - begin
@@ -102,9 +122,9 @@ class Network(nn.Module):
                         answer[torch.from_numpy(asked[here])] = hidden[row, torch.from_numpy(inside[here])]
         return answer
 
-    def extend(self, columns: Mapping[str, Tensor], lengths: NDArray[np.int64], state: State) -> tuple[Tensor, State]:
-        """Read further events of users whose state is carried on."""
-        return self.encoder.extend(self.embedding(columns), torch.from_numpy(lengths), state)
+    def events(self, columns: Mapping[str, Tensor]) -> Events:
+        """What the encoder reads."""
+        return Events(self.embedding(columns), columns["item"], columns["time"])
 
     @property
     def parameters_count(self) -> int:
