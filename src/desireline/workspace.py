@@ -6,6 +6,7 @@ DIR/quarantine/       rejected rows with their reasons, a Delta table
 DIR/prepared/         the log as of a cut
 DIR/models/           models; current.json names those that answer
 DIR/results/          tables of fit and compare, as JSON
+DIR/tuning/           what `tune` tried, a journal a task, encoder and prepared log
 DIR/training/         checkpoints of unfinished trainings
 
 What learns is imported by the methods that need it: an ingest does not wait for torch.
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from desireline.selection.fitted import Fitted
     from desireline.selection.predict import Answer
     from desireline.selection.split import Split
+    from desireline.selection.tune import Tuned
     from desireline.tasks.answers import Wishes
 
 SCHEMA_FILE = "desireline.yaml"
@@ -184,6 +186,36 @@ class Workspace:
             deploy.deploy(self.folder, done.fitted, deploy.refit(self.folder, self.schema, done.fitted))
             self._keep(done.result, f"compare-{task}")
         return Model(self, done.fitted, done.result)
+
+    def tune(
+        self,
+        task: str,
+        encoders: Sequence[str] = ("gru",),
+        *,
+        trials: int,
+        minutes: float | None = None,
+        cut: Moment = None,
+        protocol: str | None = None,
+        seed: int = 0,
+    ) -> Tuned:
+        """Search the settings of encoders on validation, `trials` each; what was tried before counts."""
+        from desireline.selection.tune import tune
+
+        at = self.cut(cut)
+        with write_lock(self.folder, "desireline tune"):
+            found = tune(
+                self.folder,
+                self.schema,
+                task,
+                list(encoders),
+                at,
+                protocol or self.schema.evaluate.protocol,
+                trials,
+                minutes,
+                seed,
+            )
+            write_json(self.folder / "tuning" / f"{task}.json", found.to_json())
+        return found
 
     def evaluate(self, model: str, protocol: str | None = None, seed: int = 0) -> Result:
         """Ask a saved model the test questions of a protocol."""

@@ -123,6 +123,16 @@ def test_a_state_is_as_large_after_many_events_as_before_the_first(name):
     assert sum(t.numel() * t.element_size() for t in state.values()) == size == state_bytes(encoder)
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if ENCODERS[MADE[n][0]].pays_bfloat16])
+def test_what_trains_in_bfloat16_follows_float32(name):
+    encoder, events = made(name), drawn(3, 9)
+    expected = whole(encoder, events)
+    low = encoder.to(torch.bfloat16)
+    found = whole(low, Events(events.x.to(torch.bfloat16), events.item, events.time))
+    assert found.dtype == torch.bfloat16
+    assert float((found.float() - expected).norm() / expected.norm()) < 0.05
+
+
 def test_the_graph_network_reads_the_neighbours_of_its_item():
     encoder = made("gnn")
     again = drawn(1, 5)

@@ -1,4 +1,4 @@
-"""The models' commands: fit, compare, evaluate, models."""
+"""The models' commands: fit, compare, tune, evaluate, models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TaskName = Annotated[str, typer.Option("--task", help="next_event or recommend."
 def fit(
     folder: Folder,
     task: TaskName,
-    encoder: Annotated[str, typer.Option(help="gru or transformer.")] = "gru",
+    encoder: Annotated[str, typer.Option(help="rnn, lstm, gru, seqcnn, gnn, transformer or hstu.")] = "gru",
     epochs: Annotated[
         int | None, typer.Option(help="Train exactly so many; default: until validation no longer gains.")
     ] = None,
@@ -57,6 +57,28 @@ def compare(
         open_workspace(folder).with_settings(settings(set_)).compare(task, names, cut=cut, protocol=protocol, seed=seed)
     )
     show(model.result, as_json)
+
+
+@app.command()
+def tune(
+    folder: Folder,
+    task: TaskName,
+    trials: Annotated[int, typer.Option(help="Of each encoder, those of earlier runs included.")],
+    encoders: Annotated[str, typer.Option(help="Names, with commas between them.")] = "gru",
+    minutes: Annotated[float | None, typer.Option(help="End after so many; a trial that runs is finished.")] = None,
+    protocol: Protocol = None,
+    cut: Cut = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search an encoder's settings on validation; goes on where an earlier search stopped."""
+    from desireline.workspace import open_workspace
+
+    names = [name.strip() for name in encoders.split(",") if name.strip()]
+    workspace = open_workspace(folder).with_settings(settings(set_))
+    found = workspace.tune(task, names, trials=trials, minutes=minutes, cut=cut, protocol=protocol, seed=seed)
+    show(found, as_json)
 
 
 @app.command()

@@ -45,7 +45,7 @@ class Propagation(Block):
         return kept
 
     def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
-        before, after = neighbours(view)
+        before, after = (part.to(x.dtype) for part in neighbours(view))
         said = torch.cat([self.into(before @ memory), self.out_of(after @ memory)], dim=-1)
         state = memory[:, -view.new :]
         updated = self.cell(said.flatten(0, 1), state.flatten(0, 1)).view_as(x)
@@ -70,7 +70,7 @@ class Readout(Block):
     def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
         own = memory[:, -view.new :]
         scores = self.query(own) @ memory.transpose(-1, -2) / math.sqrt(x.shape[-1])
-        seen = view.allowed.float()
+        seen = view.allowed.to(x.dtype)
         weights = scores.sigmoid() * seen / seen.sum(-1, keepdim=True).clamp(min=1)
         return x + self.dropout(self.both(torch.cat([own, weights @ memory], dim=-1)))
 

@@ -93,9 +93,13 @@ def train_network(
     stop_after: int | None,
     asks: Any = None,
     frozen: bool = False,
-    checkpoints: Path,
+    checkpoints: Path | None,
+    watch: Callable[[int, float], None] = lambda epoch, value: None,
 ) -> tuple[Network, Trained]:
-    """Train a network on a stage; with `asks` (the stage's questions) it stops early by the task's primary metric."""
+    """Train a network on a stage; with `asks` (the stage's questions) it stops early by the task's primary metric.
+
+    checkpoints : a folder for exact resume;  watch : told each epoch's number and validation figure, to be maximised
+    """
     network = new_network(task, encoder, schema.encoder, stage.prepared, seed)
     labels = task.labels(stage.train, stage.end_us, schema)
     task.start(network, labels)
@@ -117,17 +121,21 @@ def train_network(
         planned,
     ]
     digest = hashlib.sha256(json.dumps([*key, schema.model_dump()], sort_keys=True, default=str).encode()).hexdigest()
-    checkpoint = checkpoints / f"{digest[:16]}.safetensors"
-    if checkpoint.exists():
+    checkpoint = None if checkpoints is None else checkpoints / f"{digest[:16]}.safetensors"
+    if checkpoint is not None and checkpoint.exists():
         say(f"Going on with an unfinished training of {encoder} for {task.name} (seed {seed}).")
 
     def loss(batch: Batch) -> tuple[Tensor, int]:
         hidden, places = network(stage.train, batch)
         return task.loss(network, hidden, places, labels, settings)
 
+    figures: list[float] = []
+
     def validate() -> float:
         measured = task.measure(task.network_predictions(network, asks), asks, schema, stage.masks_seen)
-        return directed(task, primary, measured)
+        figures.append(directed(task, primary, measured))
+        watch(len(figures), figures[-1])
+        return figures[-1]
 
     trained = train(
         network,

@@ -1,0 +1,262 @@
+"""`tune`: settings of an encoder by Bayesian search on validation (Optuna's TPE, Bergstra et al. 2011, median pruning).
+
+The test is not looked at. The first trial is the settings as they stand, so that tuning never ends below them. Trials
+are kept in `DIR/tuning/`, one journal a task, encoder, protocol and prepared log: a search that was interrupted goes on
+where it stopped, and several processes share it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from rich.table import Table
+
+from desireline.core.errors import SettingError
+from desireline.core.processes import process_pool
+from desireline.core.progress import progress, say
+from desireline.schema.model import Schema, with_settings
+from desireline.selection.compare import check_encoders, peak_rss_mib, task_named
+from desireline.selection.fit import train_network
+from desireline.selection.tracking import log_run
+from desireline.sequences.prepared import iso, schema_digest
+from desireline.tasks.stages import stages
+
+SPACE: dict[str, list[Any]] = {
+    "encoder.d_model": [32, 64, 128],
+    "encoder.layers": [1, 2, 3],
+    "encoder.dropout": [0.1, 0.2, 0.3, 0.5],
+    "train.batch_targets": [256, 512, 1024],
+    "train.next_items": [1, 3],
+    "train.temperature": [0.05, 0.07, 0.1],
+}
+RATES = 5e-4, 1e-2  # learning rates, on a logarithmic scale
+WARM_UP = 5  # trials before the first is pruned
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Search:
+    """One study: an encoder for a task. Depends on nothing but its members and the files on disk."""
+
+    folder: Path
+    schema: Schema
+    task: str
+    encoder: str
+    protocol: str
+    at: datetime
+    trials: int
+    seed: int
+    ends: float | None  # seconds since 1970
+    worker: int = 0
+
+    def study(self) -> optuna.Study:
+        """The study, opened or made."""
+        validation = stages(self.folder, self.schema, self.protocol, self.at)[0]
+        task = task_named(self.task)
+        primary = task.primary(validation.prepared)
+        (self.folder / "tuning").mkdir(exist_ok=True)
+        name = f"{self.task}-{self.encoder}-{self.protocol}-{validation.prepared.folder.name}"
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "tuning" / f"{name}.log")))
+        study = optuna.create_study(
+            study_name=f"{name}-{schema_digest(self.schema)[:8]}",
+            storage=storage,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP, n_warmup_steps=1),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        study.set_metric_names([f"-{primary}" if task.is_loss(primary) else primary])
+        # what goes on after an interruption, or beside another process, must not draw the same again
+        tried = len(study.get_trials(deepcopy=False))
+        study.sampler = optuna.samplers.TPESampler(seed=self.seed + 1_000 * self.worker + tried)
+        return study
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found: its best settings and their validation figure, and every trial."""
+
+    task: str
+    metric: str
+    protocol: str
+    cut: str
+    seed: int
+    best: dict[str, Any]
+    trials: list[dict[str, Any]]
+    seconds: float
+    peak_rss_mib: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command prints it."""
+        return asdict(self)
+
+    def __rich__(self) -> Table:
+        title = f"{self.task} · {self.protocol} · cut {self.cut} · {self.metric} on validation"
+        caption = f"Use it: --encoder {self.best['encoder']} " + " ".join(
+            f"--set {key}={value}" for key, value in self.best["settings"].items()
+        )
+        table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=None)
+        for name in ("encoder", "trial", "", self.metric, "settings", "seconds"):
+            table.add_column(name, justify="left" if name in ("encoder", "settings") else "right")
+        for t in self.trials:
+            best = t["encoder"] == self.best["encoder"] and t["number"] == self.best["number"]
+            value = "" if t["value"] is None else f"{t['value']:.4f}"
+            told = " ".join(f"{key.split('.')[-1]}={v:g}" for key, v in t["settings"].items())
+            cells = t["encoder"], str(t["number"]), t["state"], value, told, f"{t['seconds']:.0f}"
+            table.add_row(*cells, style="bold green" if best else "")
+        return table
+
+
+def tune(
+    folder: Path,
+    schema: Schema,
+    task_name: str,
+    encoders: list[str],
+    at: datetime,
+    protocol: str,
+    trials: int,
+    minutes: float | None,
+    seed: int,
+) -> Tuned:
+    """Search the settings of each encoder with as many trials; those of an earlier run count.
+
+    Raises SettingError for no trial, an unknown task or an unknown encoder.
+    """
+    if trials < 1:
+        raise SettingError(f"--trials {trials}: try at least one.")
+    task = task_named(task_name)
+    check_encoders(encoders)
+    begun = time.time()
+    found: list[dict[str, Any]] = []
+    for place, encoder in enumerate(encoders):
+        share = None if minutes is None else begun + 60 * minutes * (place + 1) / len(encoders)
+        search = Search(folder, schema, task_name, encoder, protocol, at, trials, seed, share)
+        study = search.study()
+        if not study.get_trials(deepcopy=False):
+            study.enqueue_trial(_as_they_stand(schema))
+        done = _finished(study)
+        if done:
+            say(f"{encoder}: going on after {done} trials.")
+        _run(search, study, max(0, trials - done), f"tuning {encoder}")
+        found += [_told(encoder, trial, task.is_loss(_metric(study))) for trial in study.get_trials(states=FINISHED)]
+    complete = [t for t in found if t["state"] == "complete"]
+    if not complete:
+        raise SettingError("No trial ended in time: give more --minutes.")
+    metric = task.primary(stages(folder, schema, protocol, at)[0].prepared)
+    sign = -1.0 if task.is_loss(metric) else 1.0
+    best = max(complete, key=lambda t: sign * t["value"])
+    seconds = round(time.time() - begun, 3)
+    return Tuned(task_name, metric, protocol, iso(at), seed, best, found, seconds, peak_rss_mib())
+
+
+def _run(search: Search, study: optuna.Study, left: int, label: str) -> None:
+    workers = min(left, os.cpu_count() or 1)
+    with progress(label, left, "trials") as advance:
+        if workers <= 1:
+            run_trials(search, advance)
+            return
+        before = _finished(study)
+        with process_pool(workers) as pool:
+            futures = [pool.submit(run_trials, replace(search, worker=k)) for k in range(workers)]
+            while not all(future.done() for future in futures):
+                time.sleep(0.5)
+                now = _finished(study)
+                advance(now - before)
+                before = now
+            for future in futures:
+                future.result()
+
+
+def run_trials(search: Search, advance: Callable[[float], None] = lambda n: None) -> None:
+    """Run trials, in any process, until the study has as many as it should or its time is over."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = search.study()
+    task = task_named(search.task)
+    validation = stages(search.folder, search.schema, search.protocol, search.at)[0]
+    asks = task.questions(validation, search.schema)
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen = suggested(trial)
+        schema = with_settings(search.schema, {key: str(value) for key, value in chosen.items()})
+        schema.train.threads = schema.train.threads or 1
+
+        def watch(epoch: int, value: float) -> None:
+            trial.report(value, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        begun = time.perf_counter()
+        _, trained = train_network(
+            task,
+            search.encoder,
+            schema,
+            validation,
+            search.seed,
+            planned=schema.train.epochs,
+            stop_after=None,
+            asks=asks,
+            checkpoints=None,
+            watch=watch,
+        )
+        value = max(trained.validations)
+        trial.set_user_attr("epochs", trained.best_epoch)
+        log_run(
+            f"{search.task}-{search.encoder}-{trial.number}",
+            {"task": search.task, "encoder": search.encoder, "seed": search.seed, **chosen},
+            {"validation": value, "seconds": time.perf_counter() - begun},
+        )
+        return value
+
+    while _finished(study) < search.trials and (search.ends is None or time.time() < search.ends):
+        study.optimize(objective, n_trials=1)
+        advance(1)
+
+
+def suggested(trial: optuna.Trial) -> dict[str, Any]:
+    """The trial's settings, by their dotted names."""
+    chosen = {key: trial.suggest_categorical(key, values) for key, values in SPACE.items()}
+    return chosen | {"train.lr": trial.suggest_float("train.lr", *RATES, log=True)}
+
+
+def _as_they_stand(schema: Schema) -> dict[str, Any]:
+    """The present settings where the space holds them; the search draws the others."""
+    now = {"encoder": schema.encoder.model_dump(), "train": schema.train.model_dump()}
+    held = {}
+    for key, values in SPACE.items():
+        part, name = key.split(".")
+        if now[part][name] in values:
+            held[key] = now[part][name]
+    if RATES[0] <= schema.train.lr <= RATES[1]:
+        held["train.lr"] = schema.train.lr
+    return held
+
+
+def _finished(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=FINISHED))
+
+
+def _metric(study: optuna.Study) -> str:
+    return str((study.metric_names or [""])[0]).removeprefix("-")
+
+
+def _told(encoder: str, trial: optuna.trial.FrozenTrial, is_loss: bool) -> dict[str, Any]:
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    return {
+        "encoder": encoder,
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "value": None if value is None else -value if is_loss else value,
+        "epochs": trial.user_attrs.get("epochs"),
+        "settings": dict(trial.params),
+        "seconds": round(seconds, 1),
+    }
