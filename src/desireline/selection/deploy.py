@@ -32,7 +32,7 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
             update={"encoder": EncoderSettings(**info["encoder"]), "train": TrainSettings(**info["train"])}
         )
         encoder, epochs = info["encoder_name"], int(info["epochs"])
-        network, _ = train_network(
+        network, _, _ = train_network(
             fitted.task,
             encoder,
             own,

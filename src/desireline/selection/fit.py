@@ -95,8 +95,11 @@ def train_network(
     frozen: bool = False,
     checkpoints: Path | None,
     watch: Callable[[int, float], None] = lambda epoch, value: None,
-) -> tuple[Network, Trained]:
+) -> tuple[Network, Trained, Measured | None]:
     """Train a network on a stage; with `asks` (the stage's questions) it stops early by the task's primary metric.
+
+    Returns the network with its best weights and what it predicted with them (None without questions, and where an
+    earlier process trained the best epoch).
 
     checkpoints : a folder for exact resume;  watch : told each epoch's number and validation figure, to be maximised
     """
@@ -130,10 +133,13 @@ def train_network(
         return task.loss(network, hidden, places, labels, settings)
 
     figures: list[float] = []
+    best: list[Measured] = []
 
     def validate() -> float:
         measured = task.measure(task.network_predictions(network, asks), asks, schema, stage.masks_seen)
         figures.append(directed(task, primary, measured))
+        if figures[-1] > max(figures[:-1], default=-float("inf")):
+            best[:] = [measured]
         watch(len(figures), figures[-1])
         return figures[-1]
 
@@ -152,7 +158,8 @@ def train_network(
         checkpoint=checkpoint,
         label=f"{task.name} {encoder} {stage.name} seed {seed}",
     )
-    return network, trained
+    known = best and len(figures) == trained.epochs
+    return network, trained, best[0] if known else None
 
 
 def run_seed(job: Job) -> SeedRun:
@@ -170,14 +177,15 @@ def run_seed(job: Job) -> SeedRun:
     network, measured, trained, stop = None, None, None, job.epochs
     if job.epochs is None:
         asks = task.questions(validation, schema)
-        network, trained = train_network(
+        network, trained, measured = train_network(
             task, job.encoder, schema, validation, job.seed, stop_after=None, asks=asks, **common
         )
-        measured = task.measure(task.network_predictions(network, asks), asks, schema, validation.masks_seen)
+        if measured is None:
+            measured = task.measure(task.network_predictions(network, asks), asks, schema, validation.masks_seen)
         stop = max(1, trained.best_epoch)
         task.calibrate(network, measured)
     if network is None or validation.prepared.folder != test.prepared.folder:
-        network, again = train_network(task, job.encoder, schema, test, job.seed, stop_after=stop, **common)
+        network, again, _ = train_network(task, job.encoder, schema, test, job.seed, stop_after=stop, **common)
         trained = trained or again
         if measured is not None:
             task.calibrate(network, measured)

@@ -195,7 +195,7 @@ def run_trials(search: Search, advance: Callable[[float], None] = lambda n: None
                 raise optuna.TrialPruned
 
         begun = time.perf_counter()
-        _, trained = train_network(
+        _, trained, _ = train_network(
             task,
             search.encoder,
             schema,
