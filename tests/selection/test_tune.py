@@ -33,7 +33,7 @@ def test_a_search_begins_with_the_present_settings_and_goes_on_where_it_stopped(
     assert [t["number"] for t in first.trials] == [0, 1]
     assert first.trials[0]["settings"]["encoder.d_model"] == 32
     assert first.trials[0]["settings"]["encoder.layers"] == 1
-    assert first.trials[0]["settings"]["train.lr"] == pytest.approx(2e-3)
+    assert first.trials[0]["settings"]["train.lr"] == pytest.approx(1.5e-3)
     again = workspace.tune("recommend", ["gru"], trials=3)
     assert again.trials[:2] == first.trials
     assert len(again.trials) == 3

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from desireline.classical.arrays import TAIL, age_rank, counts, matrix, shares
-from desireline.classical.pairs import add_paths, count_pairs
 from desireline.classical.products import dense_product
 from desireline.classical.sparse_state import from_arrays, to_arrays
 from desireline.evaluation.queries import Histories
+from desireline.graphs.pairs import add_paths, count_pairs
 
 REACH = 50  # events that a pair may lie apart, and that a history is read back
 MOST, LEAST = 500, 50  # neighbours kept an item; on Beauty more than 500 change nothing

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from desireline.classical.arrays import TAIL, age_rank, matrix, shares
-from desireline.classical.pairs import nth
 from desireline.classical.sparse_state import from_arrays, to_arrays
 from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
+from desireline.graphs.pairs import nth
 
 LATEST = 50_000  # histories that are compared with
 

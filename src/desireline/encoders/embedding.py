@@ -10,12 +10,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from desireline.encoders.dropout import Dropout
+from desireline.sequences.vocabulary import FIRST
 
 FREQUENCIES = 8  # of the gap's and the calendar's waves
+START = 0.02  # deviation of a table's first values
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,19 @@ class EventEmbedding(nn.Module):
         self.dropout = Dropout(dropout)
         for table in self.modules():
             if isinstance(table, nn.Embedding):
-                nn.init.normal_(table.weight, std=0.02)
+                nn.init.normal_(table.weight, std=START)
                 with torch.no_grad():
                     table.weight[0].zero_()
         for layer in (self.gap, self.calendar):
             nn.init.normal_(layer.weight, std=0.02)
+
+    def start_items(self, vectors: NDArray[np.float32]) -> None:
+        """Begin items from vectors [items, d] of deviation 1; rows of nan stay as they are."""
+        found = torch.from_numpy(vectors)
+        known = ~found.isnan().any(1)
+        known[:FIRST] = False
+        with torch.no_grad():
+            self.items.weight[known] = START * found[known]
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """Vectors [n, d] of items `ids` [n], or of the whole catalogue in the order of ids."""

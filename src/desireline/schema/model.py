@@ -110,11 +110,14 @@ class PrepareSettings(_Strict):
 class EncoderSettings(_Strict):
     """Size of the network."""
 
-    d_model: int = Field(64, ge=4, description="width of a hidden state")
+    d_model: int = Field(128, ge=4, description="width of a hidden state")
     layers: int = Field(2, ge=1, description="blocks of the network, one on the other")
     heads: int = Field(2, ge=1, description="heads of each attention; they share d_model")
     length: int = Field(100, ge=2, description="events a window holds in training, and attention looks back on")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden values left out in training")
+    dropout: float = Field(0.4, ge=0, lt=1, description="share of hidden values left out in training")
+    items: Literal["spectral", "random"] = Field(
+        "spectral", description="item vectors begin from the graph of items that stand near each other, or at random"
+    )
     gate: bool = Field(False, description="transformer: scale each branch by a learnt gate of its input (LiGR)")
 
 
@@ -128,7 +131,7 @@ class TrainSettings(_Strict):
     next_items: int = Field(3, ge=1, description="a position's target: the next so many items, weights halving")
     temperature: float = Field(0.07, gt=0, description="of the cosine between hidden state and item")
     batch_targets: int = Field(512, ge=16, description="targets in one optimiser step")
-    lr: float = Field(2e-3, gt=0, description="learning rate after the warm-up")
+    lr: float = Field(1.5e-3, gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to embeddings, biases and norms")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
     epochs: int = Field(10, ge=1, description="at most; early stopping ends sooner")

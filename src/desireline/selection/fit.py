@@ -22,12 +22,14 @@ from torch import Tensor
 from desireline.core.processes import process_pool
 from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
+from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import Schema
 from desireline.selection.fitted import Fitted, describe, new_network
 from desireline.sequences.batches import Batch, batches
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured, Task
 from desireline.tasks.items import samples
+from desireline.tasks.questions import training_histories
 from desireline.tasks.stages import Stage, stages
 from desireline.training.loop import Trained, train, use_threads
 from desireline.training.network import Network, pays_bfloat16
@@ -106,6 +108,9 @@ def train_network(
     network = new_network(task, encoder, schema.encoder, stage.prepared, seed)
     labels = task.labels(stage.train, stage.end_us, schema)
     task.start(network, labels)
+    if schema.encoder.items == "spectral":
+        histories = training_histories(stage.train, stage.from_us)
+        network.embedding.start_items(spectral_vectors(histories, network.inputs.items, schema.encoder.d_model, seed))
     if frozen:
         for parameter in network.encoder.parameters():
             parameter.requires_grad = False

@@ -1,4 +1,4 @@
-"""The item-item counts of the neighbour model, one item's row at a time.
+"""The item-item counts that neighbour models and the item graph stand on, one item's row at a time.
 
 A row is summed up in a dense line from the places where its item stands in the log, so that the pairs of a log (events
 × 100) are never held: memory is the result's, and each row keeps its strongest entries alone. Two-hop paths are the

@@ -1,0 +1,1 @@
+"""Time-respecting graphs of items: who follows whom in users' histories before the cut."""
