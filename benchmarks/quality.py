@@ -31,6 +31,7 @@ SETS: dict[str, dict[str, Any]] = {
     "taobao": {
         "source": lambda: DATA / "taobao_userbehavior_sample" / "userbehavior_head.parquet",
         "tasks": ["recommend", "next_event"],
+        "encoders": ["gru", "transformer"],
         "protocol": "temporal",
         "settings": {"epochs": "8"},
     },
@@ -38,7 +39,7 @@ SETS: dict[str, dict[str, Any]] = {
         "source": lambda: DATA / "amazon_beauty_5core" / "sequences.parquet",
         "tasks": ["recommend"],
         "protocol": "leave-one-out",
-        "settings": {"epochs": "8", "length": "50"},
+        "settings": {"epochs": "6", "length": "50"},
     },
 }
 QUICK = {"seeds": "1", "epochs": "2", "d_model": "32", "layers": "1"}
@@ -56,7 +57,7 @@ def run(name: str, quick: bool) -> dict[str, Any]:
     workspace = workspace.with_settings(QUICK if quick else plan["settings"])
     tables = {}
     for task in plan["tasks"]:
-        model = workspace.compare(task, protocol=plan["protocol"])
+        model = workspace.compare(task, plan.get("encoders"), protocol=plan["protocol"])
         Console(stderr=True).print(model.result)
         tables[task] = model.result.to_json()
     return {"set": name, "quick": quick, "settings": plan["settings"], "tables": tables}
