@@ -133,7 +133,7 @@ def test_rows_that_no_step_touches_stay_and_the_others_learn():
     changed = (rows.table.weight != before).any(1)
     assert changed[:64].all()
     assert not changed[64:].any()
-    assert done.losses[-1] < 0.3 * done.losses[0]
+    assert done.losses[-1] < 0.5 * done.losses[0]
 
 
 def test_an_average_that_skips_untouched_rows_equals_one_of_every_step():
