@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
-from desireline.training.losses import WaitingTime, cosine, sampled_loss, softmax_loss
+from desireline.training.losses import WaitingTime, binary_loss, cosine, positive_power, sampled_loss, softmax_loss
 
 
 def example(tokens: int = 700, items: int = 300, d: int = 16):
@@ -68,6 +68,27 @@ def test_sampled_loss_equals_its_plain_form_with_masked_collisions(low, toleranc
     wanted = torch.autograd.grad(expected, (hidden, table), retain_graph=True)
     for gradient, reference in zip(torch.autograd.grad(found, (hidden, table)), wanted, strict=True):
         assert float((gradient - reference).norm() / reference.norm()) < tolerance * 2
+
+
+def test_binary_loss_equals_its_plain_form_and_leaves_out_own_targets():
+    hidden, table, targets, weights = example(tokens=20, items=30)
+    drawn = torch.randint(2, 30, (12,))
+    found = binary_loss(hidden, table[targets], table[drawn], targets, drawn, weights, 0.3)
+    expected = torch.zeros(())
+    for t in range(20):
+        mine = {int(i) for i, w in zip(targets[t], weights[t], strict=True) if w > 0}
+        for item, w in zip(targets[t], weights[t], strict=True):
+            expected = expected - w * 0.3 * F.logsigmoid(hidden[t] @ table[item])
+        for item in drawn:
+            if int(item) not in mine:
+                expected = expected - weights[t].sum() * F.logsigmoid(-(hidden[t] @ table[item]))
+    torch.testing.assert_close(found, expected / 13, rtol=1e-5, atol=1e-5)
+
+
+def test_the_power_of_gbce_calibrates_at_one_and_is_plain_at_zero():
+    assert positive_power(256, 12_000, 0.0) == pytest.approx(1.0)
+    assert positive_power(256, 12_000, 1.0) == pytest.approx(256 / 11_999)
+    assert positive_power(256, 257, 0.75) == pytest.approx(1.0)
 
 
 def test_logq_makes_the_sampled_partition_unbiased():

@@ -124,10 +124,14 @@ class EncoderSettings(_Strict):
 class TrainSettings(_Strict):
     """Settings of the training loop."""
 
-    loss: Literal["auto", "softmax", "sampled"] = Field(
-        "auto", description="item loss: full or sampled softmax; auto: by catalogue size"
+    loss: Literal["auto", "softmax", "sampled", "bce", "gbce"] = Field(
+        "auto",
+        description="item loss: full or sampled softmax, (generalised) binary; auto: softmax by catalogue",
     )
-    negatives: int = Field(1024, ge=1, description="shared negatives of the sampled softmax")
+    negatives: int = Field(1024, ge=1, description="negatives that the targets of a step share; softmax needs none")
+    negatives_from: Literal["mixed", "uniform", "popularity", "batch"] = Field(
+        "mixed", description="the catalogue, the training events, half of each, or the step's own targets"
+    )
     next_items: int = Field(3, ge=1, description="a position's target: the next so many items, weights halving")
     temperature: float = Field(0.07, gt=0, description="of the cosine between hidden state and item")
     batch_targets: int = Field(512, ge=16, description="targets in one optimiser step")

@@ -1,4 +1,4 @@
-"""The item head that tasks share: cosine against the item table, full or sampled softmax by catalogue size."""
+"""The item head that tasks share: cosine against the item table, under the loss that the settings name."""
 
 from __future__ import annotations
 
@@ -12,39 +12,51 @@ from torch.nn import functional as F
 
 from desireline.schema.model import TrainSettings
 from desireline.sequences.vocabulary import FIRST
-from desireline.training.losses import cosine, sampled_loss, softmax_loss
+from desireline.training.losses import binary_loss, cosine, positive_power, sampled_loss, softmax_loss
 from desireline.training.network import Network, pays_bfloat16
 
+CALIBRATION = 0.75  # t of gBCE, as its authors advise for their data
 FULL_SOFTMAX_ITEMS = 20_000  # above it `loss: auto` samples negatives
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """Where sampled negatives come from: half uniformly from the catalogue, half as the training events have them.
+    """Where sampled negatives come from.
 
-    seen : int32 [E], known items of the training events;  log_q : float32 [items], of being drawn at one draw
+    seen : int32 [E], known items of the training events;  share : float32 [items], of each item among them
     """
 
     seen: NDArray[np.int32]
-    log_q: Tensor
+    share: Tensor
 
     @staticmethod
     def of(item: NDArray[np.int32], items: int) -> Negatives:
         """From the item column of the training events; `items` is the catalogue's size, all ids."""
         seen = np.asarray(item)[np.asarray(item) >= FIRST]
         share = np.bincount(seen, minlength=items) / max(1, len(seen))
-        return Negatives(seen, torch.from_numpy(np.log(0.5 * share + 0.5 / max(1, items - FIRST)).astype(np.float32)))
+        return Negatives(seen, torch.from_numpy(share.astype(np.float32)))
 
-    def draw(self, count: int) -> Tensor:
-        """int64 [count] item ids."""
-        half = count // 2
-        seen = torch.from_numpy(self.seen[torch.randint(len(self.seen), (half,)).numpy()].astype(np.int64))
-        return torch.cat([torch.randint(FIRST, len(self.log_q), (count - half,)), seen])
+    def draw(self, count: int, source: str, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """int64 [K] item ids, and float32 [K], the logarithm of each one's probability at one draw.
+
+        source : `uniform` from the catalogue, `popularity` as the training events have them, `mixed` half of each, or
+        `batch`: the step's own `targets` (any shape), which come as often as the events have them; K ≤ count of these
+        """
+        even = 1 / max(1, len(self.share) - FIRST)
+        if source == "batch":
+            own = targets.flatten()
+            drawn = own[torch.randperm(len(own))[:count]]
+            return drawn, self.share[drawn].log()
+        popular = {"uniform": 0, "popularity": count, "mixed": count // 2}[source]
+        seen = torch.from_numpy(self.seen[torch.randint(len(self.seen), (popular,)).numpy()].astype(np.int64))
+        drawn = torch.cat([torch.randint(FIRST, len(self.share), (count - popular,)), seen])
+        part = {"uniform": 0.0, "popularity": 1.0, "mixed": 0.5}[source]
+        return drawn, (part * self.share[drawn] + (1 - part) * even).log()
 
 
 def samples(settings: TrainSettings, items: int) -> bool:
     """Whether the item loss reads a sample of the catalogue of `items` ids, so that a step touches few rows of it."""
-    return settings.loss == "sampled" or (settings.loss == "auto" and items > FULL_SOFTMAX_ITEMS)
+    return settings.loss in ("sampled", "bce", "gbce") or (settings.loss == "auto" and items > FULL_SOFTMAX_ITEMS)
 
 
 def item_loss(
@@ -68,12 +80,16 @@ def item_loss(
     if not samples(settings, network.inputs.items):
         scaled, items = F.normalize(hidden, dim=-1) / settings.temperature, network.embedding.item_vectors()
         return softmax_loss(scaled, items, target, weight, low), len(kept)
-    drawn = negatives.draw(settings.negatives)
+    drawn, log_q = negatives.draw(settings.negatives, settings.negatives_from, target[weight > 0])
     scaled, items = cosine(
         hidden, network.embedding.item_vectors(torch.cat([target.flatten(), drawn])), settings.temperature
     )
     picked, others = items[: target.numel()].view(*target.shape, -1), items[target.numel() :]
-    return sampled_loss(scaled, picked, others, target, drawn, negatives.log_q[drawn], weight, low), len(kept)
+    if settings.loss in ("bce", "gbce"):
+        calibration = CALIBRATION if settings.loss == "gbce" else 0.0
+        power = positive_power(len(drawn), network.inputs.items - FIRST, calibration)
+        return binary_loss(scaled, picked, others, target, drawn, weight, power), len(kept)
+    return sampled_loss(scaled, picked, others, target, drawn, log_q, weight, low), len(kept)
 
 
 @torch.inference_mode()

@@ -134,6 +134,32 @@ def sampled_loss(
     return ((torch.log(positive.exp() + rest) - positive) * weights).sum()
 
 
+def binary_loss(
+    hidden: Tensor,
+    picked: Tensor,
+    negatives: Tensor,
+    targets: Tensor,
+    negative_ids: Tensor,
+    weights: Tensor,
+    power: float = 1.0,
+) -> Tensor:
+    """Summed binary cross-entropy of each target against shared negatives; with `power` < 1 the generalised one.
+
+    −(power · log σ(positive) + Σ log(1 − σ(negative))) / (K + 1) a token (gBCE: Petrov & Macdonald 2023, arXiv
+    2308.07192, equation 8), targets [T, M] with weights [T, M]; a negative that is a target of the token is left out.
+    """
+    positive = (picked * hidden[:, None]).sum(-1)
+    own = ((negative_ids == targets[..., None]) & (weights > 0)[..., None]).any(1)  # [T, K]
+    others = F.softplus(hidden @ negatives.T).masked_fill(own, 0.0).sum(1) * weights.sum(1)
+    return (power * (F.softplus(-positive) * weights).sum() + others.sum()) / (len(negative_ids) + 1)
+
+
+def positive_power(negatives: int, items: int, calibration: float) -> float:
+    """β of gBCE: what makes σ(score) a calibrated probability at calibration 1; at 0 it is 1, the plain loss."""
+    rate = min(1.0, negatives / max(1, items - 1))
+    return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+
 class WaitingTime(nn.Module):
     """Time to the next event: at once, or later as a mixture of log-normals (Shchur et al. 2020, arXiv 1909.12127,
     equation 7).
