@@ -1,0 +1,183 @@
+"""What each choice of the training loop brings: `python -m benchmarks.steps [--quick] [--json]`.
+
+Real targets a CPU second of one thread, each row after a warm-up of its own, all in one run. `as it is`, then with one
+choice taken back; every encoder; catalogues of 10 k to 1 M items with row-wise and with dense updates. Two made logs:
+`long` has ML-1M's shape (mean 163 events, 3,416 items), `short` that of Amazon Beauty (mean 9, 12,101 items); what
+there is to learn does not matter here. Writes benchmarks/results/steps.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from benchmarks.ingest import show
+from benchmarks.record import record
+from desireline.encoders import ENCODERS, attention, dropout
+from desireline.encoders.embedding import Inputs
+from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema, TrainSettings
+from desireline.sequences.batches import Batch, batches
+from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
+from desireline.sequences.vocabulary import FIRST
+from desireline.tasks.items import samples
+from desireline.tasks.recommend import Recommend
+from desireline.training.loop import train
+from desireline.training.network import Network, pays_bfloat16
+
+SEED = 0
+SCHEMA = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["positive", "target"])})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A made log: users, events of each on average, items, and the window."""
+
+    users: int
+    mean: int
+    items: int
+    length: int
+
+
+LONG, SHORT = Shape(400, 163, 3_416, 200), Shape(9_000, 9, 12_101, 50)
+
+
+def made(shape: Shape) -> Sequences:
+    """Random walks with geometric lengths and items by a heavy-tailed popularity."""
+    rng = np.random.default_rng(SEED)
+    counts = np.clip(rng.geometric(1 / shape.mean, shape.users), 2, None)
+    n = int(counts.sum())
+    popularity = 1 / np.arange(1, shape.items + 1) ** 0.8
+    item = rng.choice(shape.items, n, p=popularity / popularity.sum()).astype(np.int32) + FIRST
+    columns: dict[str, Any] = {
+        "time": np.arange(n, dtype=np.int64) * 1_000_000,
+        "event": np.full(n, FIRST, np.int16),
+        "item": item,
+        "role": np.full(n, POSITIVE | TARGET, np.uint8),
+    }
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Sequences(pl.Series([str(u) for u in range(shape.users)]), offsets, columns)
+
+
+def rate(
+    shape: Shape, encoder: str, steps: int, low: bool = True, rowwise: bool = True, d_model: int = 64, **settings: Any
+) -> dict[str, Any]:
+    """Targets a CPU second and milliseconds a step of one network."""
+    sequences = made(shape)
+    torch.manual_seed(SEED)
+    torch.set_num_threads(1)
+    sizes = EncoderSettings(d_model=d_model, layers=2, heads=2, length=shape.length, dropout=0.2)
+    chosen = TrainSettings(threads=1, **settings)
+    task = Recommend()
+    network = Network(Inputs(shape.items + FIRST, FIRST + 1, timed=False), encoder, sizes, nn.Identity())
+    network.low = low and pays_bfloat16(chosen.precision)
+    network.embedding.items.sparse = rowwise and samples(chosen, shape.items + FIRST)
+    labels = task.labels(sequences, None, SCHEMA)
+
+    def loss(batch: Batch) -> tuple[Tensor, int]:
+        hidden, places = network(sequences, batch)
+        return task.loss(network, hidden, places, labels, chosen)
+
+    held: list[Batch] = []
+    for epoch in range(100):
+        for batch in batches(sequences, network.encoder.layout, shape.length, chosen.batch_targets, SEED, epoch):
+            if len(held) < steps:
+                held.append(batch)
+    spent, targets = 0.0, 0
+    for chunk in (held[: max(3, steps // 10)], held):  # the first warms up: kernels, memory
+        begun = time.process_time()
+        done = train(network, loss, lambda epoch, chunk=chunk: chunk, task.count(labels), chosen, SEED, planned=1)
+        spent, targets = time.process_time() - begun, done.targets
+    return {"targets/CPU s": round(targets / spent), "ms a step": round(1000 * spent / len(held), 1)}
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention by PyTorch's operators."""
+    fused = attention.attend
+    from desireline.encoders import transformer
+
+    def plain(*arguments: Any) -> Tensor:
+        return fused(*arguments[:-1], None)
+
+    with mock.patch.object(transformer, "attend", plain):
+        yield
+
+
+@contextmanager
+def library_dropout() -> Iterator[None]:
+    """Masks drawn by PyTorch."""
+
+    def forward(self: dropout.Dropout, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, self.share, self.training)
+
+    with mock.patch.object(dropout.Dropout, "forward", forward):
+        yield
+
+
+def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
+    """As it is, and with one choice taken back at a time."""
+
+    def taken(what: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        return {"log": name, "encoder": "transformer, d 64", "what": what, **run()}
+
+    rows = [taken("as it is", lambda: rate(shape, "transformer", steps))]
+    rows.append(taken("encoder in float32", lambda: rate(shape, "transformer", steps, low=False)))
+    with plain_attention():
+        rows.append(taken("attention by PyTorch", lambda: rate(shape, "transformer", steps)))
+    with library_dropout():
+        rows.append(taken("dropout by PyTorch", lambda: rate(shape, "transformer", steps)))
+    rows.append(taken("all in float32", lambda: rate(shape, "transformer", steps, low=False, precision="float32")))
+    rows.append(
+        taken("12,000 targets a step", lambda: rate(shape, "transformer", max(4, steps // 20), batch_targets=12_000))
+    )
+    rows.append(taken("256 negatives", lambda: rate(shape, "transformer", steps, loss="sampled", negatives=256)))
+    first = rows[0]["targets/CPU s"]
+    return [row | {"×": round(row["targets/CPU s"] / first, 2)} for row in rows]
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few steps, nothing recorded")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    steps = 6 if options.quick else 80
+    rows = [*choices(LONG, "long", steps), *choices(SHORT, "short", steps)]
+    for name in ENCODERS:
+        for log, shape in (("long", LONG), ("short", SHORT)):
+            found = rate(shape, name, steps)
+            rows.append({"log": log, "encoder": f"{name}, d 64", "what": "as it is", **found, "×": None})
+    wide = rate(LONG, "gru", steps, d_model=128)
+    rows.append({"log": "long", "encoder": "gru, d 128", "what": "as it is", **wide, "×": None})
+    for items in (10_000, 100_000) if options.quick else (10_000, 100_000, 1_000_000):
+        grown = Shape(SHORT.users, SHORT.mean, items, SHORT.length)
+        for what, rowwise in (("row-wise updates", True), ("dense updates", False)):
+            few = steps if rowwise else max(4, steps // 8)
+            found = rate(grown, "gru", few, rowwise=rowwise, loss="sampled", negatives=256)
+            rows.append({"log": f"short, {items:,} items", "encoder": "gru, d 64", "what": what, **found, "×": None})
+    if not options.quick:
+        notes = [
+            "One thread, two layers, two heads, dropout .2, 512 targets a step, full softmax unless said.",
+            "`×`: targets/CPU s by those of `as it is`.",
+            "Catalogue growth: 256 shared negatives.",
+        ]
+        command = "python -m benchmarks.steps"
+        record("steps", {"title": "A step of training", "command": command, "seed": SEED, "rows": rows, "notes": notes})
+    show(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
