@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from desireline.encoders.dropout import Dropout
+from desireline.encoders.gated import unrolled
 from desireline.encoders.interface import Encoder, Events, State
 from desireline.schema.model import EncoderSettings
 
@@ -38,9 +39,14 @@ class Recurrent(Encoder):
     def forward(self, events: Events, start: Tensor) -> Tensor:
         x = events.x
         for cell, norm in zip(self.cells, self.norms, strict=True):
-            x = x + self.dropout(cell(norm(x))[0])
+            x = x + self.dropout(self.outputs(cell, norm(x)))
         hidden: Tensor = self.last(x)
         return hidden
+
+    def outputs(self, cell: nn.Module, x: Tensor) -> Tensor:
+        """Outputs [R, L, d] of one layer that begins from nothing."""
+        out: Tensor = cell(x)[0]
+        return out
 
     def initial(self, users: int) -> State:
         place = self.last.weight
@@ -68,6 +74,10 @@ class GRU(Recurrent):
     """Gated recurrent units."""
 
     kind = nn.GRU
+
+    def outputs(self, cell: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(cell, nn.GRU)
+        return unrolled(cell, x)
 
 
 class LSTM(Recurrent):
