@@ -4,11 +4,15 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import AliasSpec, EventSpec, FieldSpec, Schema, TimeSpec
 from desireline.sequences.prepare import write_prepared
+from desireline.sequences.prepared import open_prepared
+from desireline.tasks.questions import training_histories
 from desireline.workspace import Workspace, init_workspace
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
@@ -122,3 +126,14 @@ def test_the_number_of_workers_and_parts_changes_no_byte(tmp_path, monkeypatch):
     again.mkdir()
     write_prepared(workspace.folder, SCHEMA, CUT, None, again)
     assert digests(first) == digests(again)
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_the_item_graph_sees_only_what_lies_before_the_cut(tmp_path, poison):
+    vectors = []
+    for name, rows in {"clean": log(), "poisoned": POISONS[poison](log())}.items():
+        held = open_prepared(prepared(tmp_path, name, rows), SCHEMA)
+        histories = training_histories(held.before, held.cut_us)
+        vectors.append(spectral_vectors(histories, len(held.vocabularies["item"]), 4, 0))
+    assert np.isfinite(vectors[0]).any()
+    np.testing.assert_array_equal(*vectors)
