@@ -12,6 +12,7 @@ import desireline as dl
 from desireline.core.errors import DataError, ModelError, SettingError, UnknownModelError, UnknownUserError
 from desireline.data import online_retail_ii
 from desireline.evaluation.result import Result
+from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
 from desireline.selection.fit import Run
 from desireline.tasks import TASKS
@@ -203,3 +204,29 @@ def test_the_simplest_row_within_one_standard_error_is_chosen(compared):
     )
     assert chosen.name == "big"
     assert "no other row" in why
+
+
+def test_the_chosen_row_is_analysed_by_groups_that_hold_every_question(compared):
+    _, models = compared
+    for task, by in (("recommend", "item frequency"), ("next_event", "event type")):
+        groups = models[task].result.analysis
+        assert {"activity", "recency", by} <= {g["by"] for g in groups}
+        for g in groups:
+            assert g["questions"] >= 10
+            assert g["low"] <= g["value"] <= g["high"]
+    back = Result.from_json(json.loads(json.dumps(models["recommend"].result.to_json())))
+    assert back.analysis == models["recommend"].result.analysis
+
+
+def test_groups_of_a_grouping_share_out_the_questions(compared):
+    workspace, models = compared
+    test = stages(workspace.folder, workspace.schema, "temporal", models["recommend"].fitted.prepared.cut)[1]
+    questions = TASKS["recommend"].questions(test, workspace.schema)
+    for _, names, group in _groupings(questions, test):
+        assert len(group) == len(questions)
+        assert group.min() >= -1
+        assert group.max() < len(names)
+    so_far = questions.place - questions.timeline.offsets[questions.user] + 1
+    activity = next(group for by, _, group in _groupings(questions, test) if by == "activity")
+    assert (activity[so_far > 100] == 4).all()
+    assert (activity[so_far == 1] == 0).all()

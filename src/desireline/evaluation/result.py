@@ -61,6 +61,7 @@ class Result:
     why: str | None = None
     training: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    analysis: list[dict[str, Any]] = field(default_factory=list)  # of the chosen row: see selection/analyse.py
 
     def to_json(self) -> dict[str, Any]:
         """The contract's object; keys without a value are left out."""

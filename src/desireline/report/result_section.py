@@ -37,6 +37,8 @@ def result_section(body: Body, result: Result) -> None:
     )
     body.add(_table(result))
     body.add(_all_metrics(result))
+    if result.analysis:
+        body.add(f"<h3>Where {escape(result.chosen or 'it')} is right, and where it fails</h3>" + _analysis(result))
     reliability = body.figure(
         charts.reliability(result), "Reliability", "on the dashed line a probability means what it says"
     )
@@ -130,6 +132,17 @@ def _all_metrics(result: Result) -> str:
     titles = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["metric", *(row.name for row in rows)])
     table = _scrolling(f"{result.task}: all metrics", titles, lines)
     return f"<details><summary>All {len(names)} metrics</summary>{table}</details>"
+
+
+def _analysis(result: Result) -> str:
+    """The chosen row's primary metric in groups of questions."""
+    lines = "".join(
+        f'<tr><th scope="row">{escape(str(g["by"]))}: {escape(str(g["group"]))}</th><td>{g["questions"]:,}</td>'
+        f"{_cell(Metric(g['value'], g['low'], g['high']))}</tr>"
+        for g in result.analysis
+    )
+    titles = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["group", "questions", result.primary])
+    return _scrolling(f"{result.task}: {result.primary} of the chosen row by group", titles, lines)
 
 
 def _mark(row: Row, result: Result) -> str:

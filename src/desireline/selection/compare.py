@@ -25,6 +25,7 @@ from desireline.evaluation.intervals import paired_difference, user_interval
 from desireline.evaluation.lists import list_statistics
 from desireline.evaluation.result import Metric, Result, Row
 from desireline.schema.model import Schema
+from desireline.selection.analyse import analyse
 from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs, run_seed
 from desireline.selection.fitted import Fitted, save
 from desireline.sequences.prepared import iso
@@ -96,7 +97,16 @@ def compare(
         if run.kind == "model" or run.name == chosen.name:
             save(run.fitted, folder / "models")
     result = _result(task, both[1], chosen.fitted.id, rows, seed, begun)
-    return Compared(replace(result, chosen=chosen.name, why=why, notes=_warnings(runs)), chosen.fitted)
+    groups = analyse(
+        chosen.test,
+        task.questions(both[1], schema),
+        both[1],
+        task.primary(both[1].prepared),
+        schema.evaluate.bootstrap,
+        seed,
+    )
+    told = replace(result, chosen=chosen.name, why=why, notes=_warnings(runs), analysis=groups)
+    return Compared(told, chosen.fitted)
 
 
 def evaluate(folder: Path, schema: Schema, fitted: Fitted, protocol: str, seed: int) -> Result:
