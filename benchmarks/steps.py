@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from benchmarks.ingest import show
 from benchmarks.record import record
-from desireline.encoders import ENCODERS, attention, dropout
+from desireline.encoders import ENCODERS, attention
 from desireline.encoders.embedding import Inputs
 from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema, TrainSettings
 from desireline.sequences.batches import Batch, batches
@@ -116,17 +116,6 @@ def plain_attention() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def library_dropout() -> Iterator[None]:
-    """Masks drawn by PyTorch."""
-
-    def forward(self: dropout.Dropout, x: Tensor) -> Tensor:
-        return nn.functional.dropout(x, self.share, self.training)
-
-    with mock.patch.object(dropout.Dropout, "forward", forward):
-        yield
-
-
 def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
     """As it is, and with one choice taken back at a time."""
 
@@ -137,8 +126,6 @@ def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
     rows.append(taken("encoder in float32", lambda: rate(shape, "transformer", steps, low=False)))
     with plain_attention():
         rows.append(taken("attention by PyTorch", lambda: rate(shape, "transformer", steps)))
-    with library_dropout():
-        rows.append(taken("dropout by PyTorch", lambda: rate(shape, "transformer", steps)))
     rows.append(taken("all in float32", lambda: rate(shape, "transformer", steps, low=False, precision="float32")))
     rows.append(
         taken("12,000 targets a step", lambda: rate(shape, "transformer", max(4, steps // 20), batch_targets=12_000))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from desireline.encoders.dropout import Dropout
 from desireline.encoders.windowed import Block, View, Windowed
 from desireline.schema.model import EncoderSettings
 
@@ -38,7 +37,7 @@ class Propagation(Block):
         self.norm = nn.LayerNorm(d)
         self.into, self.out_of = nn.Linear(d, d), nn.Linear(d, d)
         self.cell = nn.GRUCell(2 * d, d)
-        self.dropout = Dropout(settings.dropout)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def memory(self, x: Tensor) -> Tensor:
         kept: Tensor = self.norm(x)
@@ -61,7 +60,7 @@ class Readout(Block):
         self.width = d
         self.norm = nn.LayerNorm(d)
         self.query, self.both = nn.Linear(d, d), nn.Linear(2 * d, d)
-        self.dropout = Dropout(settings.dropout)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def memory(self, x: Tensor) -> Tensor:
         kept: Tensor = self.norm(x)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from desireline.encoders.dropout import Dropout
 from desireline.encoders.windowed import Block, View, Windowed, by_distance, split_heads
 from desireline.schema.model import EncoderSettings
 
@@ -38,7 +37,7 @@ class Unit(Block):
         self.gate_query, self.key_value, self.out = nn.Linear(d, 2 * d), nn.Linear(d, 2 * d), nn.Linear(d, d)
         self.position = nn.Parameter(torch.randn(self.heads, settings.length) * 0.02)
         self.elapsed = nn.Parameter(torch.randn(BUCKETS, self.heads) * 0.02)
-        self.dropout = Dropout(settings.dropout)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def memory(self, x: Tensor) -> Tensor:
         return F.silu(self.key_value(self.norm(x)))
