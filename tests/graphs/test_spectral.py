@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from desireline.evaluation.queries import Histories
-from desireline.graphs.spectral import spectral_vectors
+from desireline.graphs.spectral import _largest, spectral_vectors
 
 GROUPS, SIZE = 4, 12
 
@@ -32,6 +33,18 @@ def test_items_without_a_neighbour_have_no_vector_and_a_small_catalogue_has_none
     assert np.isnan(vectors[[0, 1, -1]]).all()
     assert np.isfinite(vectors[2:-1]).all()
     assert np.isnan(spectral_vectors(walks(), 2 + GROUPS * SIZE, 64, 0)).all()
+
+
+def test_the_largest_eigenvalues_are_those_of_a_dense_solver():
+    rng = np.random.default_rng(0)
+    links = (rng.random((300, 300)) < 0.03).astype(float)
+    links = np.triu(links, 1) + np.triu(links, 1).T
+    root = 1 / np.sqrt(links.sum(1))
+    graph = csr_array(root[:, None] * links * root).astype(np.float32)
+    values, vectors = _largest(graph, rng.standard_normal((300, 40), np.float32))
+    expected = np.linalg.eigvalsh(graph.toarray().astype(float))[-24:]
+    np.testing.assert_allclose(values[-24:], expected, atol=5e-3)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(40), atol=1e-4)
 
 
 def test_a_seed_repeats_the_vectors():
