@@ -11,8 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.ingest import show
 from benchmarks.record import record
-from desireline.encoders import ENCODERS, attention
+from desireline.encoders import ENCODERS, attention, transformer
 from desireline.encoders.embedding import Inputs
 from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema, TrainSettings
 from desireline.sequences.batches import Batch, batches
@@ -103,19 +102,6 @@ def rate(
     return {"targets/CPU s": round(targets / spent), "ms a step": round(1000 * spent / len(held), 1)}
 
 
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention by PyTorch's operators."""
-    fused = attention.attend
-    from desireline.encoders import transformer
-
-    def plain(*arguments: Any) -> Tensor:
-        return fused(*arguments[:-1], None)
-
-    with mock.patch.object(transformer, "attend", plain):
-        yield
-
-
 def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
     """As it is, and with one choice taken back at a time."""
 
@@ -124,7 +110,7 @@ def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
 
     rows = [taken("as it is", lambda: rate(shape, "transformer", steps))]
     rows.append(taken("encoder in float32", lambda: rate(shape, "transformer", steps, low=False)))
-    with plain_attention():
+    with mock.patch.object(transformer, "attend", attention.plain):
         rows.append(taken("attention by PyTorch", lambda: rate(shape, "transformer", steps)))
     rows.append(taken("all in float32", lambda: rate(shape, "transformer", steps, low=False, precision="float32")))
     rows.append(

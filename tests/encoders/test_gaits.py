@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from desireline.core.errors import SettingError
 from desireline.encoders import ENCODERS, Encoder, Events, state_bytes
+from desireline.encoders.windowed import View
 from desireline.schema.model import EncoderSettings
 
 SETTINGS = EncoderSettings(d_model=16, layers=2, heads=2, length=5, dropout=0.3)
@@ -123,7 +125,7 @@ def test_a_state_is_as_large_after_many_events_as_before_the_first(name):
     assert sum(t.numel() * t.element_size() for t in state.values()) == size == state_bytes(encoder)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if ENCODERS[MADE[n][0]].pays_bfloat16])
+@pytest.mark.parametrize("name", [n for n in NAMES if ENCODERS[MADE[n][0]].trains_in_bfloat16])
 def test_what_trains_in_bfloat16_follows_float32(name):
     encoder, events = made(name), drawn(3, 9)
     expected = whole(encoder, events)
@@ -138,14 +140,14 @@ def test_the_graph_network_reads_the_neighbours_of_its_item():
     again = drawn(1, 5)
     again.item[:] = torch.tensor([1, 2, 3, 1, 0])  # 1 comes back: 2 followed it
     again.x.requires_grad_()
-    propagation = encoder.blocks[0]
-    start = torch.zeros(1, 5, dtype=torch.int64)
-    here = torch.arange(5)
-    distance = here[:, None] - here[None, :]
-    from desireline.encoders.windowed import View
-
-    allowed = (distance >= 0) & (here >= start[:, :, None])
-    said = propagation(again.x, propagation.memory(again.x), View(distance, allowed, again.item, again.time))
+    view = View(torch.zeros(1, 5, dtype=torch.int64), again.item, again.time)
+    said, _ = encoder.blocks[0](again.x, None, view)
     (gradient,) = torch.autograd.grad(said[0, 3].sum(), again.x)
     touched = gradient[0].abs().sum(-1) > 0
     assert touched.tolist() == [False, True, True, True, False]  # 2 followed the first 1, 3 led to the second
+
+
+@pytest.mark.parametrize("name", ["transformer", "hstu"])
+def test_a_width_that_heads_cannot_share_is_an_error_with_a_remedy(name):
+    with pytest.raises(SettingError, match="heads 3"):
+        ENCODERS[name](EncoderSettings(d_model=16, heads=3))

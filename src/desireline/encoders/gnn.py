@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from desireline.encoders.windowed import Block, View, Windowed
+from desireline.encoders.windowed import Block, View, Windowed, joined
 from desireline.schema.model import EncoderSettings
 
 
@@ -39,16 +39,13 @@ class Propagation(Block):
         self.cell = nn.GRUCell(2 * d, d)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def memory(self, x: Tensor) -> Tensor:
-        kept: Tensor = self.norm(x)
-        return kept
-
-    def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
-        before, after = (part.to(x.dtype) for part in neighbours(view))
+    def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
+        state = self.norm(x)
+        memory = joined(earlier, state)
+        before, after = (part.to(x.dtype) for part in view.once(neighbours))
         said = torch.cat([self.into(before @ memory), self.out_of(after @ memory)], dim=-1)
-        state = memory[:, -view.new :]
         updated = self.cell(said.flatten(0, 1), state.flatten(0, 1)).view_as(x)
-        return x + self.dropout(updated)
+        return x + self.dropout(updated), memory
 
 
 class Readout(Block):
@@ -62,16 +59,13 @@ class Readout(Block):
         self.query, self.both = nn.Linear(d, d), nn.Linear(2 * d, d)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def memory(self, x: Tensor) -> Tensor:
-        kept: Tensor = self.norm(x)
-        return kept
-
-    def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
-        own = memory[:, -view.new :]
+    def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
+        own = self.norm(x)
+        memory = joined(earlier, own)
         scores = self.query(own) @ memory.transpose(-1, -2) / math.sqrt(x.shape[-1])
-        seen = view.allowed.to(x.dtype)
+        seen = view.once(View.allowed).to(x.dtype)
         weights = scores.sigmoid() * seen / seen.sum(-1, keepdim=True).clamp(min=1)
-        return x + self.dropout(self.both(torch.cat([own, weights @ memory], dim=-1)))
+        return x + self.dropout(self.both(torch.cat([own, weights @ memory], dim=-1))), memory
 
 
 def neighbours(view: View) -> tuple[Tensor, Tensor]:
@@ -79,9 +73,13 @@ def neighbours(view: View) -> tuple[Tensor, Tensor]:
 
     The events before and after each occurrence of the item within the view; an event without an item is its own kind.
     """
-    items = view.items
-    same = (items[:, -view.new :, None] == items[:, None, :]) & view.allowed
-    before = F.pad(same[:, :, 1:], (0, 1)) & view.allowed  # the key stands right before an occurrence
-    after = F.pad(same[:, :, :-1], (1, 0)) & view.allowed
-    found = [part.float() for part in (before, after)]
-    return tuple(part / part.sum(-1, keepdim=True).clamp(min=1) for part in found)  # type: ignore[return-value]
+    items, allowed = view.items, view.once(View.allowed)
+    same = (items[:, -view.new :, None] == items[:, None, :]) & allowed
+    before = F.pad(same[:, :, 1:], (0, 1)) & allowed  # the key stands right before an occurrence
+    after = F.pad(same[:, :, :-1], (1, 0)) & allowed
+    return _shares(before), _shares(after)
+
+
+def _shares(links: Tensor) -> Tensor:
+    found = links.float()
+    return found / found.sum(-1, keepdim=True).clamp(min=1)

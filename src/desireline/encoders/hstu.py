@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from desireline.encoders.windowed import Block, View, Windowed, by_distance, split_heads
+from desireline.encoders.windowed import Block, View, Windowed, check_heads, joined, split_heads
 from desireline.schema.model import EncoderSettings
 
 BUCKETS = 64  # of the time between two events, two each doubling: up to 2³² seconds
@@ -31,6 +31,7 @@ class Unit(Block):
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
+        check_heads(settings)
         d = settings.d_model
         self.heads, self.width = settings.heads, 2 * d
         self.norm, self.mixed_norm = nn.LayerNorm(d), nn.LayerNorm(d)
@@ -39,18 +40,17 @@ class Unit(Block):
         self.elapsed = nn.Parameter(torch.randn(BUCKETS, self.heads) * 0.02)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def memory(self, x: Tensor) -> Tensor:
-        return F.silu(self.key_value(self.norm(x)))
-
-    def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
-        gate, query = F.silu(self.gate_query(self.norm(x))).chunk(2, dim=-1)
+    def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
+        normed = self.norm(x)
+        memory = joined(earlier, F.silu(self.key_value(normed)))
+        gate, query = F.silu(self.gate_query(normed)).chunk(2, dim=-1)
         keys, values = (split_heads(part, self.heads) for part in memory.chunk(2, dim=-1))
-        elapsed = F.embedding(elapsed_bucket(view), self.elapsed).permute(0, 3, 1, 2)  # [B, H, L, M]
-        scores = split_heads(query, self.heads) @ keys.transpose(-1, -2) + by_distance(self.position, view) + elapsed
-        weights = F.silu(scores).masked_fill(~view.allowed[:, None], 0.0)
+        elapsed = F.embedding(view.once(elapsed_bucket), self.elapsed).permute(0, 3, 1, 2)  # [B, H, L, M]
+        by_distance = self.position[:, view.once(View.distance).clamp(min=0, max=self.position.shape[1] - 1)]
+        scores = split_heads(query, self.heads) @ keys.transpose(-1, -2) + by_distance + elapsed
+        weights = F.silu(scores).masked_fill(~view.once(View.allowed)[:, None], 0.0)
         mixed = (weights @ values).transpose(1, 2).flatten(-2)
-        out: Tensor = x + self.dropout(self.out(self.mixed_norm(mixed) * gate))
-        return out
+        return x + self.dropout(self.out(self.mixed_norm(mixed) * gate)), memory
 
 
 def elapsed_bucket(view: View) -> Tensor:

@@ -35,11 +35,11 @@ class Encoder(nn.Module, ABC):
 
     layout : how training batches are laid out. `padded`: one segment a row, rows of about equal length. `packed`: rows
     of constant length that hold several segments each.
-    pays_bfloat16 : whether training in bfloat16 is faster where the processor has it
+    trains_in_bfloat16 : whether training in bfloat16 is faster where the processor has it
     """
 
     layout: ClassVar[Literal["padded", "packed"]]
-    pays_bfloat16: ClassVar[bool] = False
+    trains_in_bfloat16: ClassVar[bool] = False
     d_model: int
 
     @abstractmethod

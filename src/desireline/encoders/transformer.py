@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from desireline.encoders.attention import attend
-from desireline.encoders.windowed import Block, View, Windowed, split_heads
+from desireline.encoders.windowed import Block, View, Windowed, check_heads, joined, split_heads
 from desireline.schema.model import EncoderSettings
 
 
@@ -29,6 +29,7 @@ class AttentionBlock(Block):
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
+        check_heads(settings)
         d = settings.d_model
         self.heads, self.width = settings.heads, 2 * d
         self.attention_norm, self.forward_norm = nn.LayerNorm(d), nn.LayerNorm(d)
@@ -38,15 +39,12 @@ class AttentionBlock(Block):
         self.gates = nn.ModuleList(nn.Linear(d, d) for _ in range(2)) if settings.gate else None
         self.dropout = nn.Dropout(settings.dropout)
 
-    def memory(self, x: Tensor) -> Tensor:
-        kept: Tensor = self.key_value(self.attention_norm(x))
-        return kept
-
-    def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
+    def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         normed = self.attention_norm(x)
+        memory = joined(earlier, self.key_value(normed))
         queries = split_heads(self.query(normed), self.heads)  # [B, H, L, d / H]
         keys, values = (split_heads(part, self.heads) for part in memory.chunk(2, dim=-1))
-        attended = attend(queries, keys, values, self.bias, view.allowed, view.distance, view.start)
+        attended = attend(queries, keys, values, self.bias, view.first)
         mixed = self.out(attended.transpose(1, 2).flatten(-2))  # [B, L, d]
         if self.gates is not None:
             mixed = mixed * self.gates[0](normed).sigmoid()
@@ -55,5 +53,4 @@ class AttentionBlock(Block):
         grown = self.down(F.gelu(self.up(normed)))
         if self.gates is not None:
             grown = grown * self.gates[1](normed).sigmoid()
-        out: Tensor = x + self.dropout(grown)
-        return out
+        return x + self.dropout(grown), memory

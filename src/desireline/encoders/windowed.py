@@ -9,56 +9,73 @@ time).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from desireline.core.errors import SettingError
 from desireline.encoders.interface import Encoder, Events, State, newest
+from desireline.schema.model import EncoderSettings
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class View:
     """Who sees whom: L new events look at M, of which the new ones are the last L.
 
-    distance : int64 [L, M], events from the key to the query;  allowed : bool [B, L, M]
+    first : int64 [B, L], each query sees the keys from this place up to its own
     items, times : int64 [B, M] of the keys; those of the queries are the last L
-    start : int64 [B, L], where L = M and each sees all from its start up to itself; else None
     """
 
-    distance: Tensor
-    allowed: Tensor
+    first: Tensor
     items: Tensor
     times: Tensor
-    start: Tensor | None = None
+    _made: dict[Callable[[View], object], object] = field(default_factory=dict)
 
     @property
     def new(self) -> int:
         """L."""
-        return self.distance.shape[0]
+        return self.first.shape[1]
+
+    def distance(self) -> Tensor:
+        """int64 [L, M]: events from the key to the query."""
+        key = torch.arange(self.items.shape[1], device=self.items.device)
+        return key[-self.new :, None] - key
+
+    def allowed(self) -> Tensor:
+        """bool [B, L, M]: whether the query sees the key."""
+        key = torch.arange(self.items.shape[1], device=self.items.device)
+        return (key >= self.first[:, :, None]) & (self.distance() >= 0)
+
+    def once(self, make: Callable[[View], Value]) -> Value:
+        """make(view), the same for all blocks that ask for it."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return cast(Value, self._made[make])
 
 
 class Block(nn.Module):
-    """One layer over a memory."""
+    """One layer over a memory of earlier events."""
 
     width: int  # of an event's memory
 
     @abstractmethod
-    def memory(self, x: Tensor) -> Tensor:
-        """What later events may read of events x [B, L, d]: [B, L, width]."""
+    def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
+        """New vectors [B, L, d] of events x [B, L, d], and the memories [B, M, width] of all that they could see.
 
-    @abstractmethod
-    def forward(self, x: Tensor, memory: Tensor, view: View) -> Tensor:
-        """New vectors [B, L, d] of events x [B, L, d] that read memory [B, M, width]."""
+        earlier : [B, M − L, width], the memories of the events before; None: there are none
+        """
 
 
 class Windowed(Encoder):
     """Blocks one on the other, and a norm."""
 
     layout: ClassVar[Literal["padded", "packed"]] = "packed"
-    pays_bfloat16: ClassVar[bool] = True
+    trains_in_bfloat16: ClassVar[bool] = True
 
     def __init__(self, d_model: int, window: int, blocks: Iterable[Block]) -> None:
         super().__init__()
@@ -69,12 +86,9 @@ class Windowed(Encoder):
     def forward(self, events: Events, start: Tensor) -> Tensor:
         x = events.x
         here = torch.arange(x.shape[1], device=x.device)
-        distance = here[:, None] - here[None, :]
-        allowed = (distance >= 0) & (distance < self.window) & (here[None, None, :] >= start[:, :, None])
-        first = torch.maximum(start, here - (self.window - 1))
-        view = View(distance, allowed, events.item, events.time, first)
+        view = View(torch.maximum(start, here - (self.window - 1)), events.item, events.time)
         for block in self.blocks:
-            x = block(x, block.memory(x), view)
+            x, _ = block(x, None, view)
         hidden: Tensor = self.last(x)
         return hidden
 
@@ -86,31 +100,36 @@ class Windowed(Encoder):
 
     def extend(self, events: Events, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         x, kept = events.x, self.window - 1
-        place = torch.arange(kept + x.shape[1], device=x.device)
-        distance = place[kept:, None] - place[None, :]
-        filled = place[None, :] >= kept - state["seen"][:, None]
-        allowed = (distance >= 0) & (distance < self.window) & filled[:, None, :]
+        own = kept + torch.arange(x.shape[1], device=x.device)
         items, times = (
             torch.cat([state[name], new], dim=1) for name, new in (("items", events.item), ("times", events.time))
         )
-        view = View(distance, allowed, items, times)
+        view = View(torch.maximum(kept - state["seen"][:, None], own - kept), items, times)
         after: State = {
             "seen": (state["seen"] + lengths).clamp(max=kept),
             "items": newest(items, lengths, kept),
             "times": newest(times, lengths, kept),
         }
         for k, block in enumerate(self.blocks):
-            memory = torch.cat([state[f"memory_{k}"], block.memory(x)], dim=1)
-            x = block(x, memory, view)
+            x, memory = block(x, state[f"memory_{k}"], view)
             after[f"memory_{k}"] = newest(memory, lengths, kept)
         return self.last(x), after
+
+
+def joined(earlier: Tensor | None, new: Tensor) -> Tensor:
+    """Memories [B, M, width] of earlier events and of the new ones."""
+    return new if earlier is None else torch.cat([earlier, new], dim=1)
+
+
+def check_heads(settings: EncoderSettings) -> None:
+    """Raise SettingError where the width cannot be shared out among the heads."""
+    if settings.d_model % settings.heads:
+        raise SettingError(
+            f"d_model {settings.d_model} is no multiple of heads {settings.heads}, which share it: change one of them "
+            "with --set."
+        )
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, L, d] as [B, heads, L, d / heads]."""
     return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
-
-
-def by_distance(table: Tensor, view: View) -> Tensor:
-    """A learnt number per head and distance: table [H, window] as [H, L, M]; what is not allowed gets any."""
-    return table[:, view.distance.clamp(min=0, max=table.shape[1] - 1)]

@@ -1,9 +1,9 @@
 """Item vectors from the co-visit graph: items that stand near each other in histories begin near each other.
 
 The symmetric graph of neighbours in histories, normalised by degrees (Ng, Jordan & Weiss 2002), its largest
-eigenvectors, each times the root of its eigenvalue, turned at random so that no coordinate stands out. A start needs no
-last digits: a few steps of Chebyshev-filtered subspace iteration (Zhou, Saad, Tiago & Chelikowsky 2006, algorithm 4.3) find
-them to a few thousandths in an eighth of ARPACK's time, and cannot fail to converge.
+eigenvectors, each times the root of its eigenvalue, turned at random so that no coordinate stands out. A start needs
+no last digits: a few steps of Chebyshev-filtered subspace iteration (Zhou, Saad, Tiago & Chelikowsky 2006, algorithm
+4.3) find them to a few thousandths in an eighth of ARPACK's time, and cannot fail to converge.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Network(nn.Module):
 
         Weights, gradients and the optimiser stay in float32. `torch.autocast` is slower than no bfloat16 at all.
         """
-        if not (self.training and self.low and self.encoder.pays_bfloat16):
+        if not (self.training and self.low and self.encoder.trains_in_bfloat16):
             hidden: Tensor = self.encoder(events, start)
             return hidden
         weights = {name: p.to(torch.bfloat16) for name, p in self.encoder.named_parameters()}
