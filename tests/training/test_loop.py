@@ -155,7 +155,7 @@ def test_an_average_that_skips_untouched_rows_equals_one_of_every_step():
 
 def test_weight_decay_spares_embeddings_biases_and_norms():
     module = nn.ModuleDict({"table": nn.Embedding(5, 4), "layer": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
-    decayed, free = (group["params"] for group in _groups(module, SETTINGS))
+    decayed, free = (group["params"] for group in _groups(module, module.parameters(), SETTINGS))
     assert [p is module["layer"].weight for p in decayed] == [True]
     assert len(free) == 4
 

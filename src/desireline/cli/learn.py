@@ -12,6 +12,11 @@ from desireline.cli.shared import AsJson, Cut, Folder, Protocol, Seed, Set, app,
 TaskName = Annotated[str, typer.Option("--task", help="next_event or recommend.")]
 
 
+def listed(names: str) -> list[str]:
+    """`a, b` as a list."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
 @app.command()
 def fit(
     folder: Folder,
@@ -49,10 +54,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Train all, baselines included, and choose the best by the one-standard-error rule."""
-    from desireline.encoders import ENCODERS
     from desireline.workspace import open_workspace
 
-    names = [name.strip() for name in encoders.split(",") if name.strip()] if encoders is not None else list(ENCODERS)
+    names = None if encoders is None else listed(encoders)
     model = (
         open_workspace(folder).with_settings(settings(set_)).compare(task, names, cut=cut, protocol=protocol, seed=seed)
     )
@@ -75,9 +79,10 @@ def tune(
     """Search an encoder's settings on validation; goes on where an earlier search stopped."""
     from desireline.workspace import open_workspace
 
-    names = [name.strip() for name in encoders.split(",") if name.strip()]
     workspace = open_workspace(folder).with_settings(settings(set_))
-    found = workspace.tune(task, names, trials=trials, minutes=minutes, cut=cut, protocol=protocol, seed=seed)
+    found = workspace.tune(
+        task, listed(encoders), trials=trials, minutes=minutes, cut=cut, protocol=protocol, seed=seed
+    )
     show(found, as_json)
 
 

@@ -133,7 +133,9 @@ class TrainSettings(_Strict):
         "mixed", description="the catalogue, the training events, half of each, or the step's own targets"
     )
     next_items: int = Field(3, ge=1, description="a position's target: the next so many items, weights halving")
-    temperature: float = Field(0.07, gt=0, description="of the cosine between hidden state and item")
+    temperature: float = Field(
+        0.07, ge=0.0125, description="of the cosine between hidden state and item; below .0125 exponentials overflow"
+    )
     batch_targets: int = Field(512, ge=16, description="targets in one optimiser step")
     lr: float = Field(1.5e-3, gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to embeddings, biases and norms")

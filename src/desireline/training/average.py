@@ -35,9 +35,7 @@ class Average:
         self.step += 1
         decay = self.decay_at(self.step)
         if len(self.logs) <= self.step:
-            more = torch.tensor([self.decay_at(s) for s in range(len(self.logs), 2 * self.step + 1)])
-            grown = self.logs[-1] + more.double().clamp(min=1e-30).log().cumsum(0)
-            self.logs = torch.cat([self.logs, grown])
+            self._reach(2 * self.step)
         dense = [self.values[name] for name in self.dense]
         torch._foreach_lerp_(dense, [self.weights[name].detach() for name in self.dense], 1 - decay)
 
@@ -56,10 +54,14 @@ class Average:
         for name, value in values.items():
             self.values[name].copy_(value)
         self.step = step
-        decays = torch.tensor([self.decay_at(s) for s in range(1, step + 1)], dtype=torch.float64)
-        self.logs = torch.cat([torch.zeros(1, dtype=torch.float64), decays.clamp(min=1e-30).log().cumsum(0)])
+        self._reach(step)
         for moved in self.moved.values():
             moved.fill_(step)
+
+    def _reach(self, step: int) -> None:
+        """Know the decays up to a step."""
+        more = torch.tensor([self.decay_at(s) for s in range(len(self.logs), step + 1)], dtype=torch.float64)
+        self.logs = torch.cat([self.logs, self.logs[-1] + more.clamp(min=1e-30).log().cumsum(0)])
 
     def _catch_up(self, name: str, rows: Tensor) -> None:
         value, weight, moved = self.values[name], self.weights[name].detach(), self.moved[name]

@@ -82,9 +82,8 @@ def train(
     """
     use_threads(settings)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    rowwise = {name for name, p in parameters.items() if id(p) in _rowwise(model)}
-    optimiser = Optimiser(model, parameters, rowwise, settings)
-    average = Average(parameters, settings.ema, frozenset(rowwise))
+    optimiser = Optimiser(model, parameters, settings)
+    average = Average(parameters, settings.ema, frozenset(optimiser.rows))
     best = {name: p.detach().clone() for name, p in parameters.items()}
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
@@ -171,15 +170,13 @@ def _pace(share: float, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (share - warmup) / (1 - warmup))))
 
 
-def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
+def _groups(model: nn.Module, dense: Iterable[nn.Parameter], settings: TrainSettings) -> list[dict[str, object]]:
     """Weight decay for the matrices of layers only: not for embeddings, biases and norms."""
-    rowwise = _rowwise(model)
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad and id(parameter) not in rowwise:
-            (decayed if parameter.ndim >= 2 and id(parameter) not in tables else free).append(parameter)
+    for parameter in dense:
+        (decayed if parameter.ndim >= 2 and id(parameter) not in tables else free).append(parameter)
     return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
@@ -189,22 +186,17 @@ def _load(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> Non
             parameter.copy_(values[name])
 
 
-def _rowwise(model: nn.Module) -> set[int]:
-    return {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
-
-
 class Optimiser:
     """AdamW for what is dense, Adagrad for the rows of large tables (lazy Adam forgets what it does not touch); both
     are clipped as one."""
 
-    def __init__(
-        self, model: nn.Module, parameters: dict[str, nn.Parameter], rowwise: set[str], settings: TrainSettings
-    ) -> None:
+    def __init__(self, model: nn.Module, parameters: dict[str, nn.Parameter], settings: TrainSettings) -> None:
         self.clip = settings.clip
-        self.rows = {name: parameters[name] for name in sorted(rowwise)}
-        self.dense = [p for name, p in parameters.items() if name not in rowwise]
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
+        self.rows = {name: p for name, p in parameters.items() if id(p) in tables}
+        self.dense = [p for p in parameters.values() if id(p) not in tables]
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(_groups(model, settings), lr=settings.lr, betas=BETAS, fused=True)
+            torch.optim.AdamW(_groups(model, self.dense, settings), lr=settings.lr, betas=BETAS, fused=True)
         ]
         if self.rows:
             torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]  # else it warns
@@ -221,10 +213,10 @@ class Optimiser:
             if parameter.grad is not None:
                 parameter.grad = parameter.grad.coalesce()
         changing = {name: p.grad for name, p in self.rows.items() if p.grad is not None}
-        found = [p.grad for p in self.dense if p.grad is not None] + [g._values() for g in changing.values()]
+        found = [p.grad for p in self.dense if p.grad is not None] + [g.values() for g in changing.values()]
         norm = nn.utils.get_total_norm(found)
         torch._foreach_mul_(found, (self.clip / (norm + 1e-6)).clamp(max=1.0))
-        return {name: gradient._indices()[0] for name, gradient in changing.items()}
+        return {name: gradient.indices()[0] for name, gradient in changing.items()}
 
     def step(self, lr: float) -> None:
         """Move the weights."""
