@@ -10,7 +10,6 @@ import pytest
 
 import desireline as dl
 from desireline.core.errors import DataError, ModelError, SettingError, UnknownModelError, UnknownUserError
-from desireline.data import online_retail_ii
 from desireline.evaluation.result import Result
 from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
@@ -18,21 +17,15 @@ from desireline.selection.fit import Run
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured
 from desireline.tasks.stages import stages
-from desireline.workspace import Workspace, init_workspace
+from desireline.workspace import Workspace
 
 SMALL = {"d_model": "8", "layers": "1", "heads": "1", "length": "20", "epochs": "1", "seeds": "1", "bootstrap": "50"}
 
 
 @pytest.fixture(scope="session")
-def slice_of_retail(tmp_path_factory):
+def slice_of_retail(retail_slice):
     """Real purchases of 120 customers, ingested once."""
-    folder = tmp_path_factory.mktemp("retail")
-    rows = pl.read_parquet(online_retail_ii())
-    kept = rows["customer_id"].drop_nulls().unique().sort().gather_every(40)
-    rows.filter(pl.col("customer_id").is_in(kept.implode())).write_parquet(folder / "log.parquet")
-    workspace, _ = init_workspace(folder / "shop", source=folder / "log.parquet")
-    workspace.ingest(folder / "log.parquet")
-    return workspace.folder
+    return retail_slice(40).folder
 
 
 @pytest.fixture(scope="session")

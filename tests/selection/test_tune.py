@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import polars as pl
+from collections.abc import Callable
+
 import pytest
 
 import desireline as dl
 from desireline.core.errors import SettingError
-from desireline.data import online_retail_ii
 from desireline.selection import tune as searching
-from desireline.workspace import Workspace, init_workspace
+from desireline.workspace import Workspace
 
 SMALL = {"d_model": "32", "layers": "1", "heads": "1", "length": "20", "epochs": "2", "bootstrap": "50"}
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def shop(retail_slice: Callable[[int], Workspace]) -> Workspace:
     """Real purchases of 40 customers."""
-    folder = tmp_path_factory.mktemp("retail")
-    rows = pl.read_parquet(online_retail_ii())
-    kept = rows["customer_id"].drop_nulls().unique().sort().gather_every(120)
-    rows.filter(pl.col("customer_id").is_in(kept.implode())).write_parquet(folder / "log.parquet")
-    workspace, _ = init_workspace(folder / "shop", source=folder / "log.parquet")
-    workspace.ingest(folder / "log.parquet")
-    return workspace
+    return retail_slice(120)
 
 
 def test_a_search_begins_with_the_present_settings_and_goes_on_where_it_stopped(shop, monkeypatch):
@@ -31,9 +25,16 @@ def test_a_search_begins_with_the_present_settings_and_goes_on_where_it_stopped(
     workspace = shop.with_settings(SMALL)
     first = workspace.tune("recommend", ["gru"], trials=2)
     assert [t["number"] for t in first.trials] == [0, 1]
-    assert first.trials[0]["settings"]["encoder.d_model"] == 32
-    assert first.trials[0]["settings"]["encoder.layers"] == 1
-    assert first.trials[0]["settings"]["train.lr"] == pytest.approx(1.5e-3)
+    now = workspace.schema
+    assert first.trials[0]["settings"] == {
+        "encoder.d_model": 32,
+        "encoder.layers": 1,
+        "encoder.dropout": now.encoder.dropout,
+        "train.batch_targets": now.train.batch_targets,
+        "train.next_items": now.train.next_items,
+        "train.temperature": now.train.temperature,
+        "train.lr": pytest.approx(now.train.lr),
+    }
     again = workspace.tune("recommend", ["gru"], trials=3)
     assert again.trials[:2] == first.trials
     assert len(again.trials) == 3
@@ -43,6 +44,27 @@ def test_a_search_begins_with_the_present_settings_and_goes_on_where_it_stopped(
     assert again.metric == "NDCG@10"
     everything = workspace.tune("recommend", ["gru"], trials=3)
     assert everything.trials == again.trials  # nothing is left to try
+
+
+def test_settings_that_the_space_lacks_are_tried_first_too_and_have_a_search_of_their_own(shop, monkeypatch):
+    monkeypatch.setattr(searching.os, "cpu_count", lambda: 1)
+    odd = shop.with_settings(SMALL | {"d_model": "24", "dropout": "0.15", "lr": "0.02"}).tune("recommend", trials=1)
+    assert [t["number"] for t in odd.trials] == [0]  # those of other settings do not count
+    tried = odd.trials[0]["settings"]
+    assert (tried["encoder.d_model"], tried["encoder.dropout"]) == (24, 0.15)
+    assert tried["train.lr"] == pytest.approx(0.02)
+
+
+def test_processes_share_a_search_and_make_no_trial_too_many(shop, monkeypatch):
+    monkeypatch.setattr(searching.os, "cpu_count", lambda: 2)
+    found = shop.with_settings(SMALL | {"epochs": "1"}).tune("recommend", ["rnn"], trials=3)
+    assert sorted(t["number"] for t in found.trials) == [0, 1, 2]
+    assert len({str(t["settings"]) for t in found.trials}) == 3
+
+
+def test_a_search_without_time_says_what_to_do(shop):
+    with pytest.raises(SettingError, match="--minutes"):
+        shop.with_settings(SMALL).tune("recommend", ["lstm"], trials=2, minutes=0.0)
 
 
 def test_a_loss_is_told_as_a_loss_and_the_lowest_is_best(shop, monkeypatch):
@@ -65,8 +87,12 @@ def test_trials_are_sent_to_a_tracking_server_that_is_named(shop, tmp_path, monk
     assert runs[0].data.params["encoder"] == "rnn"
 
 
-def test_no_trial_and_an_unknown_encoder_are_errors(shop):
+def test_no_trial_an_unknown_encoder_and_a_missing_library_are_errors(shop, monkeypatch):
     with pytest.raises(SettingError, match="--trials 0"):
         shop.tune("recommend", trials=0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr("desireline.selection.tracking.find_spec", lambda name: None)
+    with pytest.raises(SettingError, match="mlflow"):
+        shop.tune("recommend", trials=1)
     with pytest.raises(SettingError, match="encoder"):
         dl.open(shop.folder).tune("recommend", ["perceptron"], trials=1)

@@ -138,15 +138,17 @@ def train_network(
         return task.loss(network, hidden, places, labels, settings)
 
     figures: list[float] = []
-    best: list[Measured] = []
+    best: Measured | None = None
 
     def validate() -> float:
+        nonlocal best
         measured = task.measure(task.network_predictions(network, asks), asks, schema, stage.masks_seen)
-        figures.append(directed(task, primary, measured))
-        if figures[-1] > max(figures[:-1], default=-float("inf")):
-            best[:] = [measured]
-        watch(len(figures), figures[-1])
-        return figures[-1]
+        figure = directed(task, primary, measured)
+        if figure > max(figures, default=-float("inf")):
+            best = measured
+        figures.append(figure)
+        watch(len(figures), figure)
+        return figure
 
     trained = train(
         network,
@@ -163,8 +165,7 @@ def train_network(
         checkpoint=checkpoint,
         label=f"{task.name} {encoder} {stage.name} seed {seed}",
     )
-    known = best and len(figures) == trained.epochs
-    return network, trained, best[0] if known else None
+    return network, trained, best if len(figures) == trained.epochs else None
 
 
 def run_seed(job: Job) -> SeedRun:

@@ -1,16 +1,18 @@
 """`tune`: settings of an encoder by Bayesian search on validation (Optuna's TPE, Bergstra et al. 2011, median pruning).
 
 The test is not looked at. The first trial is the settings as they stand, so that tuning never ends below them. Trials
-are kept in `DIR/tuning/`, one journal a task, encoder, protocol and prepared log: a search that was interrupted goes on
-where it stopped, and several processes share it.
+are kept in `DIR/tuning/`, one journal a task, encoder, protocol, prepared log and settings as they stand: a search that
+was interrupted goes on where it stopped, and several processes share it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import FIRST_EXCEPTION, wait
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,20 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from rich.table import Table
 
-from desireline.core.errors import SettingError
+from desireline.core.errors import DataError, SettingError
 from desireline.core.processes import process_pool
 from desireline.core.progress import progress, say
 from desireline.schema.model import Schema, with_settings
 from desireline.selection.compare import check_encoders, peak_rss_mib, task_named
 from desireline.selection.fit import train_network
-from desireline.selection.tracking import log_run
-from desireline.sequences.prepared import iso, schema_digest
-from desireline.tasks.stages import stages
+from desireline.selection.tracking import check_tracking, log_run
+from desireline.sequences.prepared import iso
+from desireline.tasks.stages import Stage, stages
 
-SPACE: dict[str, list[Any]] = {
+SPACE: dict[str, list[Any]] = {  # the present value is always among them
     "encoder.d_model": [32, 64, 128],
     "encoder.layers": [1, 2, 3],
-    "encoder.dropout": [0.1, 0.2, 0.3, 0.5],
+    "encoder.dropout": [0.1, 0.2, 0.3, 0.4, 0.5],
     "train.batch_targets": [256, 512, 1024],
     "train.next_items": [1, 3],
     "train.temperature": [0.05, 0.07, 0.1],
@@ -42,6 +44,7 @@ SPACE: dict[str, list[Any]] = {
 RATES = 5e-4, 1e-2  # learning rates, on a logarithmic scale
 WARM_UP = 5  # trials before the first is pruned
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+LOOK_S = 0.5  # between two looks at how far other processes are
 
 
 @dataclass(frozen=True)
@@ -54,31 +57,25 @@ class Search:
     encoder: str
     protocol: str
     at: datetime
-    trials: int
     seed: int
-    ends: float | None  # seconds since 1970
-    worker: int = 0
 
-    def study(self) -> optuna.Study:
+    def validation(self) -> Stage:
+        """What trials learn from and are asked."""
+        return stages(self.folder, self.schema, self.protocol, self.at)[0]
+
+    def study(self, validation: Stage) -> optuna.Study:
         """The study, opened or made."""
-        validation = stages(self.folder, self.schema, self.protocol, self.at)[0]
-        task = task_named(self.task)
-        primary = task.primary(validation.prepared)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         (self.folder / "tuning").mkdir(exist_ok=True)
-        name = f"{self.task}-{self.encoder}-{self.protocol}-{validation.prepared.folder.name}"
-        storage = JournalStorage(JournalFileBackend(str(self.folder / "tuning" / f"{name}.log")))
-        study = optuna.create_study(
-            study_name=f"{name}-{schema_digest(self.schema)[:8]}",
-            storage=storage,
+        digest = hashlib.sha256(self.schema.model_dump_json().encode()).hexdigest()[:8]
+        name = f"{self.task}-{self.encoder}-{self.protocol}-{validation.prepared.folder.name}-{digest}"
+        return optuna.create_study(
+            study_name=name,
+            storage=JournalStorage(JournalFileBackend(str(self.folder / "tuning" / f"{name}.log"))),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP, n_warmup_steps=1),
             direction="maximize",
             load_if_exists=True,
         )
-        study.set_metric_names([f"-{primary}" if task.is_loss(primary) else primary])
-        # what goes on after an interruption, or beside another process, must not draw the same again
-        tried = len(study.get_trials(deepcopy=False))
-        study.sampler = optuna.samplers.TPESampler(seed=self.seed + 1_000 * self.worker + tried)
-        return study
 
 
 @dataclass(frozen=True)
@@ -135,57 +132,70 @@ def tune(
         raise SettingError(f"--trials {trials}: try at least one.")
     task = task_named(task_name)
     check_encoders(encoders)
+    check_tracking()
     begun = time.time()
     found: list[dict[str, Any]] = []
     for place, encoder in enumerate(encoders):
-        share = None if minutes is None else begun + 60 * minutes * (place + 1) / len(encoders)
-        search = Search(folder, schema, task_name, encoder, protocol, at, trials, seed, share)
-        study = search.study()
+        search = Search(folder, schema, task_name, encoder, protocol, at, seed)
+        validation = search.validation()
+        if len(task.questions(validation, schema)) == 0:
+            raise DataError(
+                "The validation slice asks nothing, so no settings can be chosen: name an earlier --cut, or a longer "
+                "horizon (--set horizon=0.2)."
+            )
+        study = search.study(validation)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(_as_they_stand(schema))
         done = _finished(study)
         if done:
             say(f"{encoder}: going on after {done} trials.")
-        _run(search, study, max(0, trials - done), f"tuning {encoder}")
-        found += [_told(encoder, trial, task.is_loss(_metric(study))) for trial in study.get_trials(states=FINISHED)]
+        left_s = None if minutes is None else begun + 60 * minutes * (place + 1) / len(encoders) - time.time()
+        _run(search, study, max(0, trials - done), left_s, f"tuning {encoder}")
+        metric = task.primary(validation.prepared)
+        found += [_told(encoder, trial, task.is_loss(metric)) for trial in study.get_trials(states=FINISHED)]
     complete = [t for t in found if t["state"] == "complete"]
     if not complete:
         raise SettingError("No trial ended in time: give more --minutes.")
-    metric = task.primary(stages(folder, schema, protocol, at)[0].prepared)
     sign = -1.0 if task.is_loss(metric) else 1.0
     best = max(complete, key=lambda t: sign * t["value"])
     seconds = round(time.time() - begun, 3)
     return Tuned(task_name, metric, protocol, iso(at), seed, best, found, seconds, peak_rss_mib())
 
 
-def _run(search: Search, study: optuna.Study, left: int, label: str) -> None:
+def _run(search: Search, study: optuna.Study, left: int, left_s: float | None, label: str) -> None:
+    """Run `left` trials, shared out among the cores."""
     workers = min(left, os.cpu_count() or 1)
     with progress(label, left, "trials") as advance:
         if workers <= 1:
-            run_trials(search, advance)
+            run_trials(search, left, left_s, 0, advance)
             return
         before = _finished(study)
+        shares = [len(range(k, left, workers)) for k in range(workers)]
         with process_pool(workers) as pool:
-            futures = [pool.submit(run_trials, replace(search, worker=k)) for k in range(workers)]
-            while not all(future.done() for future in futures):
-                time.sleep(0.5)
+            running = {pool.submit(run_trials, search, share, left_s, k) for k, share in enumerate(shares)}
+            while running:
+                ended, running = wait(running, timeout=LOOK_S, return_when=FIRST_EXCEPTION)
                 now = _finished(study)
                 advance(now - before)
                 before = now
-            for future in futures:
-                future.result()
+                for future in ended:
+                    future.result()
 
 
-def run_trials(search: Search, advance: Callable[[float], None] = lambda n: None) -> None:
-    """Run trials, in any process, until the study has as many as it should or its time is over."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = search.study()
-    task = task_named(search.task)
-    validation = stages(search.folder, search.schema, search.protocol, search.at)[0]
-    asks = task.questions(validation, search.schema)
+def run_trials(
+    search: Search, trials: int, left_s: float | None, worker: int, advance: Callable[[float], None] = lambda n: None
+) -> None:
+    """Run so many trials of a study, in any process; none begins after `left_s` seconds."""
+    if trials == 0 or (left_s is not None and left_s <= 0):
+        return
+    task, validation = task_named(search.task), search.validation()
+    asks, study = task.questions(validation, search.schema), search.study(validation)
+    # what goes on after an interruption, or beside another process, must not draw the same again
+    tried = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=search.seed + 1_000 * worker + tried)
 
     def objective(trial: optuna.Trial) -> float:
-        chosen = suggested(trial)
+        chosen = suggested(trial, search.schema)
         schema = with_settings(search.schema, {key: str(value) for key, value in chosen.items()})
         schema.train.threads = schema.train.threads or 1
 
@@ -194,7 +204,6 @@ def run_trials(search: Search, advance: Callable[[float], None] = lambda n: None
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        begun = time.perf_counter()
         _, trained, _ = train_network(
             task,
             search.encoder,
@@ -212,40 +221,29 @@ def run_trials(search: Search, advance: Callable[[float], None] = lambda n: None
         log_run(
             f"{search.task}-{search.encoder}-{trial.number}",
             {"task": search.task, "encoder": search.encoder, "seed": search.seed, **chosen},
-            {"validation": value, "seconds": time.perf_counter() - begun},
+            {"validation": value, "seconds": trained.seconds},
         )
         return value
 
-    while _finished(study) < search.trials and (search.ends is None or time.time() < search.ends):
-        study.optimize(objective, n_trials=1)
-        advance(1)
+    study.optimize(objective, n_trials=trials, timeout=left_s, callbacks=[lambda *_: advance(1)])
 
 
-def suggested(trial: optuna.Trial) -> dict[str, Any]:
+def suggested(trial: optuna.Trial, schema: Schema) -> dict[str, Any]:
     """The trial's settings, by their dotted names."""
-    chosen = {key: trial.suggest_categorical(key, values) for key, values in SPACE.items()}
-    return chosen | {"train.lr": trial.suggest_float("train.lr", *RATES, log=True)}
+    now = _as_they_stand(schema)
+    chosen = {key: trial.suggest_categorical(key, sorted({*values, now[key]})) for key, values in SPACE.items()}
+    rate = now["train.lr"]
+    return chosen | {"train.lr": trial.suggest_float("train.lr", min(RATES[0], rate), max(RATES[1], rate), log=True)}
 
 
 def _as_they_stand(schema: Schema) -> dict[str, Any]:
-    """The present settings where the space holds them; the search draws the others."""
-    now = {"encoder": schema.encoder.model_dump(), "train": schema.train.model_dump()}
-    held = {}
-    for key, values in SPACE.items():
-        part, name = key.split(".")
-        if now[part][name] in values:
-            held[key] = now[part][name]
-    if RATES[0] <= schema.train.lr <= RATES[1]:
-        held["train.lr"] = schema.train.lr
-    return held
+    """The present settings, by the names of the space."""
+    parts = {"encoder": schema.encoder.model_dump(), "train": schema.train.model_dump()}
+    return {key: parts[key.split(".")[0]][key.split(".")[1]] for key in (*SPACE, "train.lr")}
 
 
 def _finished(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
-
-
-def _metric(study: optuna.Study) -> str:
-    return str((study.metric_names or [""])[0]).removeprefix("-")
 
 
 def _told(encoder: str, trial: optuna.trial.FrozenTrial, is_loss: bool) -> dict[str, Any]:
