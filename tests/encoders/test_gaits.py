@@ -82,6 +82,29 @@ def test_step_by_step_equals_forward(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@given(lengths=st.lists(st.integers(1, 17), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_the_latest_state_equals_the_last_of_all(name, lengths, seed):
+    encoder = made(name)
+    torch.manual_seed(seed)
+    events = drawn(len(lengths), max(lengths))  # what is beyond a row's length is padding
+    expected = torch.stack([whole(encoder, part(events, [k], slice(n)))[0, -1] for k, n in enumerate(lengths)])
+    found = encoder.latest(events, torch.tensor(lengths))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if made(n).reach])
+def test_a_state_depends_on_what_is_within_reach_alone(name):
+    encoder, events = made(name), drawn(2, 23)
+    reach = encoder.reach
+    events.x.requires_grad_()
+    (gradient,) = torch.autograd.grad(whole(encoder, events)[:, -1].sum(), events.x)
+    assert reach < 23
+    assert not gradient[:, :-reach].any()
+    found = encoder.latest(part(events, slice(None), slice(-reach, None)), torch.tensor([reach, reach]))
+    torch.testing.assert_close(found, whole(encoder, events)[:, -1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_no_position_sees_its_future(name):
     encoder, events = made(name), drawn(2, 9)
     events.x.requires_grad_()
@@ -132,7 +155,7 @@ def test_what_trains_in_bfloat16_follows_float32(name):
     low = encoder.to(torch.bfloat16)
     found = whole(low, Events(events.x.to(torch.bfloat16), events.item, events.time))
     assert found.dtype == torch.bfloat16
-    assert float((found.float() - expected).norm() / expected.norm()) < 0.05
+    assert float((found.float() - expected).detach().norm() / expected.detach().norm()) < 0.05
 
 
 def test_the_graph_network_reads_the_neighbours_of_its_item():

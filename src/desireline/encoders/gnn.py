@@ -42,6 +42,7 @@ class Propagation(Block):
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         state = self.norm(x)
         memory = joined(earlier, state)
+        x, state = view.asked(x), view.asked(state)
         before, after = (part.to(x.dtype) for part in view.once(neighbours))
         said = torch.cat([self.into(before @ memory), self.out_of(after @ memory)], dim=-1)
         updated = self.cell(said.flatten(0, 1), state.flatten(0, 1)).view_as(x)
@@ -62,6 +63,7 @@ class Readout(Block):
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         own = self.norm(x)
         memory = joined(earlier, own)
+        x, own = view.asked(x), view.asked(own)
         scores = self.query(own) @ memory.transpose(-1, -2) / math.sqrt(x.shape[-1])
         seen = view.once(View.allowed).to(x.dtype)
         weights = scores.sigmoid() * seen / seen.sum(-1, keepdim=True).clamp(min=1)

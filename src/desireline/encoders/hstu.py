@@ -43,6 +43,7 @@ class Unit(Block):
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         normed = self.norm(x)
         memory = joined(earlier, F.silu(self.key_value(normed)))
+        x, normed = view.asked(x), view.asked(normed)
         gate, query = F.silu(self.gate_query(normed)).chunk(2, dim=-1)
         keys, values = (split_heads(part, self.heads) for part in memory.chunk(2, dim=-1))
         elapsed = F.embedding(view.once(elapsed_bucket), self.elapsed).permute(0, 3, 1, 2)  # [B, H, L, M]

@@ -42,6 +42,11 @@ class Encoder(nn.Module, ABC):
     trains_in_bfloat16: ClassVar[bool] = False
     d_model: int
 
+    @property
+    def reach(self) -> int | None:
+        """How many of the newest events, itself included, a hidden state can depend on; None: on all."""
+        return None
+
     @abstractmethod
     def forward(self, events: Events, start: Tensor) -> Tensor:
         """Hidden states [R, L, d] of rows of events [R, L]; `start` [R, L] is the first place of each one's segment."""
@@ -56,6 +61,11 @@ class Encoder(nn.Module, ABC):
 
         Rows are filled from the left; what stands beyond a row's length is padding and gives no meaning.
         """
+
+    def latest(self, events: Events, lengths: Tensor) -> Tensor:
+        """Hidden states [B, d] after the last of each row's events [B, L], filled from the left up to `lengths` [B]."""
+        hidden = self.forward(events, torch.zeros_like(events.item))
+        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
 
     def step(self, event: Events, state: State) -> tuple[Tensor, State]:
         """Hidden states [B, d] after one further event [B] of each of B users."""

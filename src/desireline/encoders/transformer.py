@@ -42,6 +42,7 @@ class AttentionBlock(Block):
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         normed = self.attention_norm(x)
         memory = joined(earlier, self.key_value(normed))
+        x, normed = view.asked(x), view.asked(normed)
         queries = split_heads(self.query(normed), self.heads)  # [B, H, L, d / H]
         keys, values = (split_heads(part, self.heads) for part in memory.chunk(2, dim=-1))
         attended = attend(queries, keys, values, self.bias, view.first)

@@ -25,10 +25,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class View:
-    """Who sees whom: L new events look at M, of which the new ones are the last L.
+    """Who sees whom: L queries look at M keys, of which the last L are their own.
 
     first : int64 [B, L], each query sees the keys from this place up to its own
-    items, times : int64 [B, M] of the keys; those of the queries are the last L
+    items, times : int64 [B, M] of the keys
     """
 
     first: Tensor
@@ -40,6 +40,10 @@ class View:
     def new(self) -> int:
         """L."""
         return self.first.shape[1]
+
+    def asked(self, x: Tensor) -> Tensor:
+        """The queries' part [B, L, d] of x [B, N, d], N ≥ L."""
+        return x if x.shape[1] == self.new else x[:, -self.new :]
 
     def distance(self) -> Tensor:
         """int64 [L, M]: events from the key to the query."""
@@ -65,9 +69,9 @@ class Block(nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
-        """New vectors [B, L, d] of events x [B, L, d], and the memories [B, M, width] of all that they could see.
+        """New vectors [B, L, d] of the last L of events x [B, N, d], and the memories [B, M, width] of all in view.
 
-        earlier : [B, M − L, width], the memories of the events before; None: there are none
+        earlier : [B, M − N, width], the memories of the events before; None: there are none
         """
 
 
@@ -90,6 +94,27 @@ class Windowed(Encoder):
         for block in self.blocks:
             x, _ = block(x, None, view)
         hidden: Tensor = self.last(x)
+        return hidden
+
+    @property
+    def reach(self) -> int:
+        return len(self.blocks) * (self.window - 1) + 1
+
+    def latest(self, events: Events, lengths: Tensor) -> Tensor:
+        """As the interface has it; each block answers only for the events that the blocks above it read."""
+        here = torch.arange(events.x.shape[1], device=events.x.device)
+        first = (len(here) - lengths)[:, None]  # rows moved to the right end: [B, 1], the first event of each
+        place = (here - first).clamp(min=0)
+        x = events.x.gather(1, place[..., None].expand_as(events.x))
+        items, times = events.item.gather(1, place), events.time.gather(1, place)
+        for above, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
+            keys = x.shape[1]
+            asked = min(keys, above * (self.window - 1) + 1)
+            own = here[keys - asked : keys]
+            seen = torch.maximum(first, own - (self.window - 1)).minimum(own)  # padding sees itself alone
+            x, _ = block(x, None, View(seen, items[:, -keys:], times[:, -keys:]))
+            first = (first - (keys - asked)).clamp(min=0)
+        hidden: Tensor = self.last(x[:, -1])
         return hidden
 
     def initial(self, users: int) -> State:

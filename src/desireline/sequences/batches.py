@@ -47,7 +47,7 @@ def windows(offsets: NDArray[np.int64], length: int, rng: np.random.Generator) -
     first = np.minimum(shift, counts)
     pieces = np.where(counts > 0, 1 + -(-(counts - first) // length), 0)
     user = np.repeat(np.arange(len(counts)), pieces)
-    number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    number = places_within(pieces)
     begin = np.where(number == 0, 0, first[user] + (number - 1) * length)
     end = np.minimum(first[user] + number * length, counts[user])
     return np.stack([offsets[user] + begin, offsets[user] + end], axis=1)
@@ -70,13 +70,24 @@ def batches(sequences: Sequences, layout: str, length: int, tokens: int, seed: i
 def _padded(spans: NDArray[np.int64], length: int, tokens: int) -> Iterator[Batch]:
     spans = spans[np.argsort(spans[:, 1] - spans[:, 0], kind="stable")]
     lengths = spans[:, 1] - spans[:, 0]
-    lo = 0
-    while lo < len(spans):
-        # rows grow longer: the batch ends before rows × longest exceeds the budget
-        fits = np.flatnonzero((np.arange(1, len(spans) - lo + 1) * lengths[lo:]) <= tokens)
-        hi = lo + (int(fits[-1]) + 1 if len(fits) else 1)
+    for lo, hi in filled(lengths, tokens):
         yield _batch(spans[lo:hi], np.arange(hi - lo), np.zeros(hi - lo, np.int64), int(lengths[hi - 1]), hi - lo)
+
+
+def filled(lengths: NDArray[np.int64], tokens: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows, whose lengths ascend, of which each holds at most `tokens` places, padding too, or one row."""
+    lo = 0
+    while lo < len(lengths):
+        ahead = lengths[lo : lo + tokens]
+        fits = np.flatnonzero(np.arange(1, len(ahead) + 1) * ahead <= tokens)
+        hi = lo + (int(fits[-1]) + 1 if len(fits) else 1)
+        yield lo, hi
         lo = hi
+
+
+def places_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0 … n − 1 for each n of lengths, one after the other."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _packed(spans: NDArray[np.int64], length: int, tokens: int) -> Iterator[Batch]:
@@ -125,7 +136,7 @@ def _batch(spans: NDArray[np.int64], row: NDArray[np.int64], place: NDArray[np.i
     lengths = spans[:, 1] - spans[:, 0]
     index = np.full((rows, width), -1, np.int64)
     start = np.zeros((rows, width), np.int64)
-    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    inside = places_within(lengths)
     where = (np.repeat(row, lengths), np.repeat(place, lengths) + inside)
     index[where] = np.repeat(spans[:, 0], lengths) + inside
     start[where] = np.repeat(place, lengths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from torch.func import functional_call
 from desireline.encoders import ENCODERS, Events
 from desireline.encoders.embedding import EventEmbedding, Inputs
 from desireline.schema.model import EncoderSettings
-from desireline.sequences.batches import Batch
+from desireline.sequences.batches import Batch, filled, places_within
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import FIRST
 
-USERS, PIECE = 256, 256  # users read side by side, events of each at a time: bounds the memory of `encode`
+Ints: TypeAlias = NDArray[np.int64]
+
+TOKENS, PIECE = 8_192, 256  # events read side by side, and of one user at a time: what they need stays in the cache
 
 
 def inputs_of(prepared: Prepared) -> Inputs:
@@ -88,38 +91,55 @@ class Network(nn.Module):
 
     @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
-        """Hidden states [Q, d] right after the events at `places` [Q], each user's history read from its start."""
+        """Hidden states [Q, d] right after the events at `places` [Q], from all earlier events that they depend on."""
         answer = torch.zeros(len(places), self.encoder.d_model)
         owner = np.searchsorted(sequences.offsets, places, side="right") - 1
         order = np.lexsort((places, owner))
         users, first = np.unique(owner[order], return_index=True)
-        last = np.append(first[1:], len(order))
-        needed = places[order[last - 1]] - sequences.offsets[users] + 1  # events to read of each user
-        by_length = np.argsort(needed, kind="stable")
-        for lo in range(0, len(users), USERS):
-            group = by_length[lo : lo + USERS]
-            longest = int(needed[group].max())
-            state = self.encoder.initial(len(group)) if longest > PIECE else {}
-            for begin in range(0, longest, PIECE):
-                alive = needed[group] > begin
-                if not alive.all():  # sorted by length: those who are read to their end stand first
-                    state = {name: t[torch.from_numpy(alive)] for name, t in state.items()}
-                    group = group[alive]
-                width = int(min(PIECE, needed[group].max() - begin))
-                place = np.arange(begin, begin + width)[None, :]
-                index = np.where(place < needed[group, None], sequences.offsets[users[group], None] + place, -1)
-                events = self.events(self.columns(sequences, index))
-                if longest <= PIECE:  # read at once: no state is carried
-                    hidden = self.encoder(events, torch.zeros(index.shape, dtype=torch.int64))
-                else:
-                    lengths = torch.from_numpy(np.minimum(needed[group] - begin, width))
-                    hidden, state = self.encoder.extend(events, lengths, state)
-                for row, user in enumerate(group):
-                    asked = order[first[user] : last[user]]
-                    inside = places[asked] - sequences.offsets[users[user]] - begin
-                    here = (inside >= 0) & (inside < width)
-                    if here.any():
-                        answer[torch.from_numpy(asked[here])] = hidden[row, torch.from_numpy(inside[here])]
+        asked = np.diff(np.append(first, len(order)))
+        begin, reach = sequences.offsets[users], self.encoder.reach
+        if reach is not None:
+            begin = np.maximum(begin, places[order[first]] - (reach - 1))
+        needed = places[order[first + asked - 1]] - begin + 1  # events to read of each user
+        at_once = (asked == 1) & (needed <= max(PIECE, reach or 0))
+        for chosen, read in ((at_once, self._latest), (~at_once, self._all)):
+            rows = np.flatnonzero(chosen)
+            rows = rows[np.argsort(needed[rows], kind="stable")]
+            for lo, hi in filled(np.minimum(needed[rows], PIECE), TOKENS):
+                group = rows[lo:hi]
+                flat = np.repeat(first[group], asked[group]) + places_within(asked[group])
+                row = np.repeat(np.arange(len(group)), asked[group])
+                inside = places[order[flat]] - begin[group][row]
+                answer[torch.from_numpy(order[flat])] = read(sequences, begin[group], needed[group], row, inside)
+        return answer
+
+    def _latest(self, sequences: Sequences, begin: Ints, needed: Ints, row: Ints, inside: Ints) -> Tensor:
+        """Hidden states of users [B] after the last of their `needed` events from place `begin`; `row` is 0, 1, 2 …"""
+        place = np.arange(int(needed.max()))
+        index = np.where(place < needed[:, None], begin[:, None] + place, -1)
+        return self.encoder.latest(self.events(self.columns(sequences, index)), torch.from_numpy(needed))
+
+    def _all(self, sequences: Sequences, begin: Ints, needed: Ints, row: Ints, inside: Ints) -> Tensor:
+        """Hidden states at places `inside` of the rows `row`, users read in pieces by a carried state."""
+        answer = torch.zeros(len(row), self.encoder.d_model)
+        longest = int(needed.max())
+        alive = np.arange(len(begin))
+        state = self.encoder.initial(len(alive)) if longest > PIECE else {}
+        for lo in range(0, longest, PIECE):
+            kept = needed[alive] > lo
+            if not kept.all():
+                alive, state = alive[kept], {name: t[torch.from_numpy(kept)] for name, t in state.items()}
+            place = lo + np.arange(min(PIECE, longest - lo))
+            index = np.where(place < needed[alive, None], begin[alive, None] + place, -1)
+            events = self.events(self.columns(sequences, index))
+            if longest <= PIECE:  # read at once: no state is carried
+                hidden = self.encoder(events, torch.zeros(index.shape, dtype=torch.int64))
+            else:
+                lengths = torch.from_numpy(np.minimum(needed[alive] - lo, len(place)))
+                hidden, state = self.encoder.extend(events, lengths, state)
+            here = np.flatnonzero((inside >= lo) & (inside < lo + len(place)))
+            found = hidden[torch.from_numpy(np.searchsorted(alive, row[here])), torch.from_numpy(inside[here] - lo)]
+            answer[torch.from_numpy(here)] = found
         return answer
 
     def events(self, columns: Mapping[str, Tensor]) -> Events:

@@ -1,0 +1,53 @@
+"""Hidden states as of given events, however many of a user's are asked for and however they are read."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from desireline.encoders import ENCODERS
+from desireline.encoders.embedding import Inputs
+from desireline.schema.model import EncoderSettings
+from desireline.sequences.ragged import Sequences
+from desireline.training import network as module
+from desireline.training.network import Network
+
+ITEMS, TYPES = 9, 4
+
+
+def sequences_of(lengths: list[int], seed: int) -> Sequences:
+    rng = np.random.default_rng(seed)
+    n = sum(lengths)
+    columns = {
+        "time": np.cumsum(rng.integers(1, 10**9, n)),
+        "event": rng.integers(2, TYPES, n).astype(np.int16),
+        "item": rng.integers(0, ITEMS, n).astype(np.int32),
+        "role": np.zeros(n, np.uint8),
+    }
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Sequences(pl.Series([str(k) for k in range(len(lengths))]), offsets, columns)
+
+
+@pytest.mark.parametrize("encoder", sorted(ENCODERS))
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6), seed=st.integers(0, 99), data=st.data())
+def test_states_as_of_places_equal_those_of_each_history_read_alone(encoder, lengths, seed, data):
+    sequences = sequences_of(lengths, seed)
+    asked = data.draw(st.lists(st.integers(0, sequences.events - 1), min_size=1, max_size=12))
+    torch.manual_seed(seed)
+    settings = EncoderSettings(d_model=8, layers=2, heads=2, length=4)
+    network = Network(Inputs(ITEMS, TYPES), encoder, settings, nn.Identity()).eval()
+    expected = []
+    for place in asked:
+        first = sequences.offsets[np.searchsorted(sequences.offsets, place, side="right") - 1]
+        events = network.events(network.columns(sequences, np.arange(first, place + 1)[None]))
+        expected.append(network.encoder(events, torch.zeros(1, place + 1 - first, dtype=torch.int64))[0, -1])
+    with mock.patch.multiple(module, TOKENS=data.draw(st.integers(1, 60)), PIECE=data.draw(st.integers(1, 40))):
+        found = network.encode(sequences, np.array(asked))
+    torch.testing.assert_close(found, torch.stack(expected).detach(), atol=1e-5, rtol=1e-5)
