@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from desireline.encoders.dropout import Dropout
 from desireline.sequences.vocabulary import FIRST
 
 FREQUENCIES = 8  # of the gap's and the calendar's waves
@@ -59,7 +60,7 @@ class EventEmbedding(nn.Module):
         self.gap = nn.Linear(1 + 2 * FREQUENCIES, d_model)
         self.calendar = nn.Linear(4, d_model, bias=False)
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for table in self.modules():
             if isinstance(table, nn.Embedding):
                 nn.init.normal_(table.weight, std=START)

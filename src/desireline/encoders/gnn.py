@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from desireline.encoders.dropout import Dropout
 from desireline.encoders.windowed import Block, View, Windowed, joined
 from desireline.schema.model import EncoderSettings
 
@@ -37,7 +38,7 @@ class Propagation(Block):
         self.norm = nn.LayerNorm(d)
         self.into, self.out_of = nn.Linear(d, d), nn.Linear(d, d)
         self.cell = nn.GRUCell(2 * d, d)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         state = self.norm(x)
@@ -58,7 +59,7 @@ class Readout(Block):
         self.width = d
         self.norm = nn.LayerNorm(d)
         self.query, self.both = nn.Linear(d, d), nn.Linear(2 * d, d)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         own = self.norm(x)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from desireline.encoders.dropout import Dropout
 from desireline.encoders.windowed import Block, View, Windowed, check_heads, joined, split_heads
 from desireline.schema.model import EncoderSettings
 
@@ -38,7 +39,7 @@ class Unit(Block):
         self.gate_query, self.key_value, self.out = nn.Linear(d, 2 * d), nn.Linear(d, 2 * d), nn.Linear(d, d)
         self.position = nn.Parameter(torch.randn(self.heads, settings.length) * 0.02)
         self.elapsed = nn.Parameter(torch.randn(BUCKETS, self.heads) * 0.02)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         normed = self.norm(x)

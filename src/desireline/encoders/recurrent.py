@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from desireline.encoders.dropout import Dropout
 from desireline.encoders.gated import unrolled
 from desireline.encoders.interface import Encoder, Events, State
 from desireline.schema.model import EncoderSettings
@@ -33,7 +34,7 @@ class Recurrent(Encoder):
         self.cells = nn.ModuleList(self.kind(d, d, batch_first=True) for _ in range(settings.layers))
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(settings.layers))
         self.last = nn.LayerNorm(d)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, events: Events, start: Tensor) -> Tensor:
         x = events.x

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from desireline.encoders.dropout import Dropout
 from desireline.encoders.interface import Encoder, Events, State, newest
 from desireline.encoders.recurrent import GRU
 from desireline.schema.model import EncoderSettings
@@ -32,7 +33,7 @@ class SeqCNN(Encoder):
         self.d_model = d
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(settings.layers))
         self.convolutions = nn.ModuleList(nn.Conv1d(d, d, KERNEL, dilation=2**k) for k in range(settings.layers))
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.recurrent = GRU(settings.model_copy(update={"layers": 1}))
 
     def forward(self, events: Events, start: Tensor) -> Tensor:

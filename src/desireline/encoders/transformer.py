@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from desireline.encoders.attention import attend
+from desireline.encoders.dropout import Dropout
 from desireline.encoders.windowed import Block, View, Windowed, check_heads, joined, split_heads
 from desireline.schema.model import EncoderSettings
 
@@ -37,7 +38,7 @@ class AttentionBlock(Block):
         self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
         self.bias = nn.Parameter(torch.zeros(settings.heads, settings.length))  # by distance
         self.gates = nn.ModuleList(nn.Linear(d, d) for _ in range(2)) if settings.gate else None
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, earlier: Tensor | None, view: View) -> tuple[Tensor, Tensor]:
         normed = self.attention_norm(x)
