@@ -136,6 +136,12 @@ class TrainSettings(_Strict):
     temperature: float = Field(
         0.07, ge=0.0125, description="of the cosine between hidden state and item; below .0125 exponentials overflow"
     )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of an item target spread over the catalogue; softmax losses"
+    )
+    contrastive: float = Field(
+        0.0, ge=0, description="weight of telling a step's windows apart by changed copies (CL4SRec); 0: off"
+    )
     batch_targets: int = Field(512, ge=16, description="targets in one optimiser step")
     lr: float = Field(1.5e-3, gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to embeddings, biases and norms")

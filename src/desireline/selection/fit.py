@@ -31,6 +31,7 @@ from desireline.tasks.interface import Measured, Task
 from desireline.tasks.items import samples
 from desireline.tasks.questions import training_histories
 from desireline.tasks.stages import Stage, stages
+from desireline.training.contrast import contrast
 from desireline.training.loop import Trained, train, use_threads
 from desireline.training.network import Network, pays_bfloat16
 
@@ -135,7 +136,10 @@ def train_network(
 
     def loss(batch: Batch) -> tuple[Tensor, int]:
         hidden, places = network(stage.train, batch)
-        return task.loss(network, hidden, places, labels, settings)
+        value, targets = task.loss(network, hidden, places, labels, settings)
+        if settings.contrastive and targets:
+            value = value + settings.contrastive * targets * contrast(network, stage.train, batch, settings.temperature)
+        return value, targets
 
     figures: list[float] = []
     best: Measured | None = None

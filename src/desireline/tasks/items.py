@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from desireline.core.errors import SettingError
 from desireline.schema.model import TrainSettings
 from desireline.sequences.vocabulary import FIRST
-from desireline.training.losses import binary_loss, cosine, positive_power, sampled_loss, softmax_loss
+from desireline.training.losses import binary_loss, cosine, positive_power, sampled_loss, softmax_loss, spread
 from desireline.training.network import Network, pays_bfloat16
 
 CALIBRATION = 0.75  # t of gBCE, as its authors advise for their data
@@ -76,20 +77,32 @@ def item_loss(
     weight = torch.from_numpy(weights[kept] / sums[kept, None])
     target = torch.from_numpy(targets[kept].astype(np.int64))
     hidden = hidden[torch.from_numpy(kept)]
-    low = pays_bfloat16(settings.precision)
+    low, smoothing = pays_bfloat16(settings.precision), settings.label_smoothing
     if not samples(settings, network.inputs.items):
         scaled, items = F.normalize(hidden, dim=-1) / settings.temperature, network.embedding.item_vectors()
-        return softmax_loss(scaled, items, target, weight, low), len(kept)
+        value = softmax_loss(scaled, items, target, weight, low)
+        if smoothing:
+            unit = F.normalize(items, dim=-1)
+            value = value + smoothing * spread(scaled, unit[target], weight, unit[FIRST:].mean(0))
+        return value, len(kept)
     drawn, log_q = negatives.draw(settings.negatives, settings.negatives_from, target[weight > 0])
     scaled, items = cosine(
         hidden, network.embedding.item_vectors(torch.cat([target.flatten(), drawn])), settings.temperature
     )
     picked, others = items[: target.numel()].view(*target.shape, -1), items[target.numel() :]
     if settings.loss in ("bce", "gbce"):
+        if smoothing:
+            raise SettingError(
+                f"label_smoothing is for softmax losses, not for {settings.loss}: set it to 0, or loss to softmax."
+            )
         calibration = CALIBRATION if settings.loss == "gbce" else 0.0
         power = positive_power(len(drawn), network.inputs.items - FIRST, calibration)
         return binary_loss(scaled, picked, others, target, drawn, weight, power), len(kept)
-    return sampled_loss(scaled, picked, others, target, drawn, log_q, weight, low), len(kept)
+    value = sampled_loss(scaled, picked, others, target, drawn, log_q, weight, low)
+    if smoothing:
+        share = torch.exp(-log_q) / (len(log_q) * (network.inputs.items - FIRST))  # of the catalogue's mean
+        value = value + smoothing * spread(scaled, picked, weight, share @ others)
+    return value, len(kept)
 
 
 @torch.inference_mode()

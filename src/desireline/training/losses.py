@@ -86,6 +86,16 @@ def softmax_loss(hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor
     return result
 
 
+def spread(hidden: Tensor, picked: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
+    """What label smoothing of 1 adds to a summed softmax loss (Szegedy et al. 2016, section 7).
+
+    The target's scores no longer count, the catalogue's mean score does: hidden [T, d], targets' vectors picked
+    [T, M, d] with weights [T, M], `mean` [d] of all items' vectors.
+    """
+    sure = weights.sum(1, keepdim=True)
+    return (hidden * ((picked * weights[..., None]).sum(1) - sure * mean)).sum()
+
+
 class _Partition(torch.autograd.Function):
     """[T]: Σ_k share_k · exp(h·n_k) for hidden [T, d], negatives [K, d] and their shares [K]."""
 
