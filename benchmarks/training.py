@@ -1,12 +1,13 @@
-"""Training beside RecTools: `python -m benchmarks.training [--quick] [--json] [--install]`.
+"""Training beside RecTools and RePlay: `python -m benchmarks.training [--quick] [--json] [--install]`.
 
-A transformer of width 64 (two layers, two heads, dropout .2, full softmax) on equal data for equal epochs, ours and
-RecTools' SASRecModel in turn, each in a process of its own, with one thread and with two; RecTools both as it comes and
-with a tuned allocator. Ours once with the peer's learning rate and number of steps, once with our own. Each user's last
-item is held out; NDCG@10 and HR@10 over the whole catalogue, seen items masked, come from the written lists by the
-same code. Rates count real targets, no padding. What each column means: benchmarks/README.md.
+A transformer of width 64 (two layers, two heads, dropout .2) on equal data for equal epochs, ours and the peers' in
+turn, each in a process of its own: RecTools' SASRecModel and its flat network (fast_transformers), RePlay's SasRec; the
+peers both as they come and with a tuned allocator. Full softmax, and on Amazon Beauty 256 negatives too. Ours once with
+the peers' learning rate and number of steps, once with our own. Each user's last item is held out; NDCG@10 and HR@10
+over the whole catalogue, seen items masked, come from the written lists by the same code. Rates count real targets, no
+padding. What each column means: benchmarks/README.md.
 
-RecTools lives in an environment of its own, .bench/rectools, which --install makes; without it only ours runs.
+The peers live in environments of their own under .bench, which --install makes; one that is not there does not run.
 Amazon Beauty is read from DESIRELINE_DATA or `shared/data` beside the repository; without it only the made log runs.
 Writes benchmarks/results/training.json.
 """
@@ -31,40 +32,40 @@ from benchmarks.interactions import SEED, beauty, beauty_file, ml1m_shape
 from benchmarks.record import RESULTS, ROOT, machine, measured, record
 
 BENCH = ROOT / ".bench"
-PEER = BENCH / "rectools" / "bin" / "python"
 BATCH_USERS = 128  # RecTools' default
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
-OURS, OURS_OWN, PEER_STOCK, PEER_TUNED = "desireline", "desireline, own settings", "RecTools", "RecTools, tuned malloc"
+TUNED_SUFFIX = ", tuned malloc"
+OURS, OURS_OWN = "desireline", "desireline, own settings"
+PEERS = {  # name: its environment under .bench, its driver, and further words to that
+    "RecTools": ("rectools", "rectools_sasrec.py", []),
+    "RecTools, flat": ("rectools", "rectools_flat.py", []),
+    "RePlay": ("replay", "replay_sasrec.py", []),
+    "RePlay, LogInCE": ("replay", "replay_sasrec.py", ["login"]),  # the full softmax at real places only
+}
+PACKAGES = {"rectools": ["rectools[torch]", "pyarrow<18"], "replay": ["replay-rec[torch]", "lightning", "pyarrow"]}
 SHOWN = (
-    *(
-        "log",
-        "threads",
-        "users a step",
-        "model",
-        "targets/s",
-        "targets/CPU s",
-        "× RecTools",
-        "× tuned",
-        "× CPU",
-        "peak MiB",
-    ),
-    *("NDCG@10", "± SE", "users ranked/s", "users", "epochs", "load before"),
+    *("log", "threads", "users a step", "loss", "model", "targets/s", "targets/CPU s", "× stock", "× tuned"),
+    *("peak MiB", "NDCG@10", "± SE", "users ranked/s", "users", "epochs", "load before"),
 )
 
 
 @dataclass(frozen=True)
 class Log:
-    """A log to train on. `users`: how many of them (None: all), in the full and in the quick form."""
+    """A log to train on. `users`: how many of them (None: all), in the full and in the quick form.
+
+    negatives : by how many negatives it is learnt; 0: by the full softmax
+    """
 
     made: Callable[[int | None], pl.DataFrame]
     length: int
     users: int | None
     few: int
+    negatives: tuple[int, ...] = (0,)
 
 
 LOGS = {
     "ML-1M's shape": Log(lambda users: ml1m_shape() if users is None else ml1m_shape(users), 200, None, 300),
-    "Amazon Beauty": Log(beauty, 50, 4_000, 1_000),  # they have 10,099 of its 12,101 items
+    "Amazon Beauty": Log(beauty, 50, 4_000, 1_000, (0, 256)),  # they have 10,099 of its 12,101 items
 }
 
 
@@ -89,34 +90,48 @@ def quality(lists: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
     }
 
 
-def plans(targets_a_step: int, users_a_step: int) -> dict[str, tuple[list[str], int, dict[str, str]]]:
-    """Row name to command, batch size (ours in targets, the peer's in users) and environment."""
-    own = [sys.executable, "-m", "benchmarks.peers.own_transformer"]
-    found: dict[str, tuple[list[str], int, dict[str, str]]] = {
-        OURS: (own, targets_a_step, {}),
-        OURS_OWN: (own, 0, {}),
+def python_of(environment: str) -> Path:
+    """The interpreter of a peer's environment."""
+    return BENCH / environment / "bin" / "python"
+
+
+def plans(
+    arguments: list[str], targets_a_step: int, users_a_step: int, negatives: int
+) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Row name to command and environment; a step is as large in ours, counted in targets, as in the peers, in users."""
+    own = [sys.executable, "-m", "benchmarks.peers.own_transformer", *arguments]
+    found: dict[str, tuple[list[str], dict[str, str]]] = {
+        OURS: ([*own, str(targets_a_step), str(negatives)], {}),
+        OURS_OWN: ([*own, "0", str(negatives)], {}),
     }
-    if PEER.exists():
-        script = [str(PEER), str(Path(__file__).parent / "peers" / "rectools_sasrec.py")]
-        found |= {PEER_STOCK: (script, users_a_step, {}), PEER_TUNED: (script, users_a_step, TUNED)}
+    for name, (environment, driver, more) in PEERS.items():
+        if not python_of(environment).exists() or (more and negatives):
+            continue
+        script = [str(python_of(environment)), str(Path(__file__).parent / "peers" / driver)]
+        words = [*script, *arguments, str(users_a_step), str(negatives), *more]
+        found |= {name: (words, {}), name + TUNED_SUFFIX: (words, TUNED)}
     return found
 
 
-def run(name: str, threads: int, epochs: int, users: int | None, batch_users: int) -> list[dict[str, Any]]:
-    """The rows of one log with one number of threads and one size of steps, in turn."""
+def run(
+    name: str, threads: int, epochs: int, users: int | None, batch_users: int, negatives: int
+) -> list[dict[str, Any]]:
+    """The rows of one log with one number of threads, one size of steps and one loss, in turn."""
     log = LOGS[name]
     source = BENCH / "training" / f"{name.split()[-1].lower()}.parquet"
     truth = halves(log.made(users), source)
     counts = pl.read_parquet(source).group_by("user").len()["len"]
     targets = int((counts.clip(upper_bound=log.length) - 1).sum())
     rows = []
-    for model, (words, batch, environment) in plans(round(batch_users * targets / len(counts)), batch_users).items():
-        out = BENCH / "training" / "lists.parquet"
+    out = BENCH / "training" / "lists.parquet"
+    arguments = [str(source), str(out), str(epochs), str(log.length)]
+    for model, (words, environment) in plans(
+        arguments, round(batch_users * targets / len(counts)), batch_users, negatives
+    ).items():
         out.unlink(missing_ok=True)
-        arguments = [str(source), str(out), str(epochs), str(log.length), str(batch)]
         limits = {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
         load = os.getloadavg()[0]
-        done = measured([*words, *arguments], limits | environment)
+        done = measured(words, limits | environment)
         told = json.loads(done["stdout"].strip().splitlines()[-1])
         if told.get("targets", targets * epochs) != targets * epochs:
             raise RuntimeError(f"{model} learnt {told['targets']} targets, not {targets} an epoch: the data differ")
@@ -125,12 +140,12 @@ def run(name: str, threads: int, epochs: int, users: int | None, batch_users: in
                 "log": name,
                 "threads": threads,
                 "users a step": batch_users,
+                "loss": f"{negatives} negatives" if negatives else "full softmax",
                 "model": model,
                 "targets/s": round(targets * epochs / told["fit_s"]),
                 "targets/CPU s": round(targets * epochs / told["fit_cpu_s"]),
-                "× RecTools": None,
+                "× stock": None,
                 "× tuned": None,
-                "× CPU": None,
                 "peak MiB": done["peak_mib"],
                 **quality(pl.read_parquet(out), truth),
                 "users ranked/s": round(len(counts) / told["rank_s"]),
@@ -143,13 +158,10 @@ def run(name: str, threads: int, epochs: int, users: int | None, batch_users: in
             }
         )
         sys.stderr.write(f"{json.dumps(rows[-1])}\n")
-    for column, peer in (("× RecTools", PEER_STOCK), ("× tuned", PEER_TUNED)):
-        rate = next((row["targets/s"] for row in rows if row["model"] == peer), None)
-        for row in rows if rate else []:
-            row[column] = round(row["targets/s"] / rate, 1)
-    best = max((row["targets/CPU s"] for row in rows if row["model"] in (PEER_STOCK, PEER_TUNED)), default=None)
-    for row in rows if best else []:
-        row["× CPU"] = round(row["targets/CPU s"] / best, 1)
+    for column, suffix in (("× stock", ""), ("× tuned", TUNED_SUFFIX)):
+        best = max((row["targets/s"] for row in rows if row["model"] in {p + suffix for p in PEERS}), default=None)
+        for row in rows if best else []:
+            row[column] = round(row["targets/s"] / best, 1)
     return rows
 
 
@@ -160,19 +172,19 @@ def with_older(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     path = RESULTS / "training.json"
     older = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
 
-    def key(row: dict[str, Any]) -> tuple[int, int, int]:
-        return list(LOGS).index(row["log"]), row["threads"], -row["users a step"]
+    def key(row: dict[str, Any]) -> tuple[int, int, int, bool]:
+        return list(LOGS).index(row["log"]), row["threads"], -row["users a step"], row["loss"] != "full softmax"
 
     ran = set(map(key, rows))
     return sorted([*rows, *(row for row in older if key(row) not in ran)], key=key)
 
 
 def install() -> None:
-    """Make the peer's environment. torch goes in first: the resolver would take any newer release."""
-    subprocess.run([sys.executable, "-m", "venv", str(BENCH / "rectools")], check=True)
-    pip = [str(PEER), "-m", "pip", "install", "-q"]
-    subprocess.run([*pip, "torch==2.13.0"], check=True)
-    subprocess.run([*pip, "rectools[torch]", "pyarrow<18"], check=True)
+    """Make the peers' environments. torch goes in first: the resolver would take any newer release."""
+    for environment, packages in PACKAGES.items():
+        subprocess.run([sys.executable, "-m", "venv", str(BENCH / environment)], check=True)
+        for names in (["torch==2.13.0"], packages):
+            subprocess.run([str(python_of(environment)), "-m", "pip", "install", "-q", *names], check=True)
 
 
 def main() -> None:
@@ -180,19 +192,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="some users, one epoch, one thread, nothing recorded")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--install", action="store_true", help="make the peer's environment first")
+    parser.add_argument("--install", action="store_true", help="make the peers' environments first")
     parser.add_argument("--logs", nargs="+", choices=list(LOGS), default=list(LOGS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument(
-        "--batch-users", type=int, default=BATCH_USERS, help="of the peer's step; ours holds as many targets"
+        "--batch-users", type=int, default=BATCH_USERS, help="of the peers' step; ours holds as many targets"
     )
     parser.add_argument("--users", type=int, help="of each log, instead of what it is meant for")
     options = parser.parse_args()
     if options.install:
         install()
-    if not PEER.exists():
-        sys.stderr.write("RecTools is not installed beside us (--install does it): only ours runs.\n")
+    for name, (environment, *_) in PEERS.items():
+        if not python_of(environment).exists():
+            sys.stderr.write(f"{name} is not installed beside us (--install does it): it does not run.\n")
     rows: list[dict[str, Any]] = []
     for name in options.logs:
         if name == "Amazon Beauty" and not beauty_file().exists():
@@ -201,13 +214,18 @@ def main() -> None:
         log = LOGS[name]
         for threads in [1] if options.quick else options.threads:
             users = options.users or (log.few if options.quick else log.users)
-            rows += run(name, threads, 1 if options.quick else options.epochs, users, options.batch_users)
+            for negatives in log.negatives:
+                epochs = 1 if options.quick else options.epochs
+                rows += run(name, threads, epochs, users, options.batch_users, negatives)
     if not options.quick:
         rows = with_older(rows)
         notes = [
             "Real targets a second of the whole fit, no padding counted; each row a process of its own, in turn.",
-            "Equal data, epochs and steps (`users a step` of the peer, ours as many targets; learning rate .001); "
+            "Equal data, epochs and steps (`users a step` of the peers, ours as many targets; learning rate .001); "
             "`own settings`: our own defaults for both.",
+            "`× stock`, `× tuned`: targets/s by those of the fastest peer, as it comes and with a tuned allocator.",
+            "256 negatives: the same for a whole step in ours (corrected by logQ) and RePlay, others for each position "
+            "in RecTools.",
             "Only what is named runs (--logs, --threads, --batch-users …); other rows stay as they were recorded.",
             "`load before`: processes that wanted a core just before the row; above 0 something else ran beside it.",
         ]

@@ -1,8 +1,9 @@
 """desireline's transformer on a table of interactions, driven at the level of the training loop.
 
-python -m benchmarks.peers.own_transformer TRAIN.parquet LISTS.parquet EPOCHS LENGTH BATCH_TARGETS
+python -m benchmarks.peers.own_transformer TRAIN.parquet LISTS.parquet EPOCHS LENGTH BATCH_TARGETS [NEGATIVES]
 
-BATCH_TARGETS 0: our own training settings instead of the peer's learning rate and number of steps.
+BATCH_TARGETS 0: our own training settings instead of the peers' learning rate and number of steps. NEGATIVES 0: full
+softmax.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schem
 from desireline.sequences.batches import Batch, batches
 from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.sequences.vocabulary import FIRST
-from desireline.tasks.items import item_scores
+from desireline.tasks.items import item_scores, samples
 from desireline.tasks.recommend import Recommend
 from desireline.training.loop import train
 from desireline.training.network import Network, pays_bfloat16
@@ -51,14 +52,15 @@ def sequences_of(table: pl.DataFrame) -> Sequences:
 
 def main() -> None:
     """Fit, rank the catalogue for everybody, print seconds as JSON."""
-    source, out, epochs, length, batch = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+    source, out = sys.argv[1:3]
+    epochs, length, batch, negatives = map(int, [*sys.argv[3:], 0][:4])
     threads = int(os.environ["OMP_NUM_THREADS"])
     whole = pl.read_parquet(source).sort("user", "position")
     sequences = sequences_of(whole.group_by("user", maintain_order=True).tail(length))
     items = int(whole["item"].to_numpy().max()) + 1 + FIRST
     schema = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["positive", "target"])})
     encoder = EncoderSettings(d_model=WIDTH, layers=LAYERS, heads=HEADS, length=length, dropout=DROPOUT)
-    settings = TrainSettings(loss="softmax", threads=threads)
+    settings = TrainSettings(loss="sampled" if negatives else "softmax", negatives=negatives or 1, threads=threads)
     if batch:
         equal = {"batch_targets": batch, "lr": 0.001, "next_items": 1, "ema": 0.0, "warmup": 0.0}
         settings = settings.model_copy(update=equal)
@@ -66,6 +68,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     network = Network(Inputs(items, FIRST + 1, timed=False), "transformer", encoder, task.heads(None, WIDTH))  # type: ignore[arg-type]
     network.low = pays_bfloat16(settings.precision)
+    network.embedding.items.sparse = samples(settings, items)
     wall, processor = time.perf_counter(), time.process_time()
     labels = task.labels(sequences, None, schema)
 

@@ -1,6 +1,9 @@
 """RecTools' SASRecModel on a table of interactions; run by the peer's own interpreter.
 
-python rectools_sasrec.py TRAIN.parquet LISTS.parquet EPOCHS LENGTH BATCH_USERS
+python rectools_sasrec.py TRAIN.parquet LISTS.parquet EPOCHS LENGTH BATCH_USERS [NEGATIVES]
+
+NEGATIVES 0: its `softmax` over the whole catalogue; else its `sampled_softmax` with so many uniform negatives for each
+position (`CatalogUniformSampler`: a negative may come twice or be the target, no logQ).
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ def dataset_of(table: pd.DataFrame) -> Dataset:
 
 def main() -> None:
     """Fit, rank the catalogue for everybody, print seconds as JSON."""
-    source, out, epochs, length, users = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+    source, out = sys.argv[1:3]
+    epochs, length, users, negatives = map(int, [*sys.argv[3:], 0][:4])
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     seed_everything(SEED)
     whole = pd.read_parquet(source).sort_values(["user", "position"])
@@ -44,7 +48,8 @@ def main() -> None:
         session_max_len=length,
         batch_size=users,
         epochs=epochs,
-        loss="softmax",
+        loss="sampled_softmax" if negatives else "softmax",
+        n_negatives=negatives or 1,
         lr=0.001,
         item_net_block_types=(IdEmbeddingsItemNet,),
         dataloader_num_workers=0,
