@@ -98,7 +98,7 @@ def python_of(environment: str) -> Path:
 def plans(
     arguments: list[str], targets_a_step: int, users_a_step: int, negatives: int
 ) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """Row name to command and environment; a step is as large in ours, counted in targets, as in the peers, in users."""
+    """Row name to command and environment; a step holds as many targets in ours as the peers' users have."""
     own = [sys.executable, "-m", "benchmarks.peers.own_transformer", *arguments]
     found: dict[str, tuple[list[str], dict[str, str]]] = {
         OURS: ([*own, str(targets_a_step), str(negatives)], {}),
@@ -170,7 +170,8 @@ def with_older(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     commit = machine()["commit"]
     rows = [row | {"commit": commit} for row in rows]
     path = RESULTS / "training.json"
-    older = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
+    recorded = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
+    older = [row for row in recorded if row.keys() >= set(SHOWN)]  # not those of an earlier form of the table
 
     def key(row: dict[str, Any]) -> tuple[int, int, int, bool]:
         return list(LOGS).index(row["log"]), row["threads"], -row["users a step"], row["loss"] != "full softmax"

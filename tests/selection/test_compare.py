@@ -13,7 +13,9 @@ from desireline.core.errors import DataError, ModelError, SettingError, UnknownM
 from desireline.evaluation.result import Result
 from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
+from desireline.selection.deploy import refit
 from desireline.selection.fit import Run
+from desireline.selection.fitted import load
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured
 from desireline.tasks.stages import stages
@@ -85,16 +87,21 @@ def test_a_result_comes_back_from_its_json(compared):
 
 
 def test_answers_hold_to_their_filters(compared):
-    workspace, _ = compared
+    workspace, models = compared
+    name = models["recommend"].id
     user = workspace.store.scan(["user"]).collect()["user"].value_counts().sort("count")["user"][-1]
     had = set(workspace.store.users_events(user)["item"])
-    items = [i.item for i in workspace.predict("recommend", user, k=20).items]
+    items = [i.item for i in workspace.predict("recommend", user, k=20, model=name).items]
     assert len(items) == len(set(items)) == 20
-    new = [i.item for i in workspace.predict("recommend", user, k=20, only_new=True).items]
+    new = [i.item for i in workspace.predict("recommend", user, k=20, model=name, only_new=True).items]
     assert not had & set(new)
-    assert items[0] not in [i.item for i in workspace.predict("recommend", user, k=20, deny=[items[0]]).items]
-    assert {i.item for i in workspace.predict("recommend", user, k=20, stock=items[3:5]).items} == set(items[3:5])
-    diverse = workspace.with_settings({"diversity": "0.7"}).predict("recommend", user, k=20)
+    assert items[0] not in [
+        i.item for i in workspace.predict("recommend", user, k=20, model=name, deny=[items[0]]).items
+    ]
+    assert {i.item for i in workspace.predict("recommend", user, k=20, model=name, stock=items[3:5]).items} == set(
+        items[3:5]
+    )
+    diverse = workspace.with_settings({"diversity": "0.7"}).predict("recommend", user, k=20, model=name)
     assert {i.item for i in diverse.items} != set(items)
 
 
@@ -175,7 +182,7 @@ def test_the_split_of_a_user_says_what_each_stage_sees(compared):
 def run_of(name: str, kind: str, parameters: int, values: list[float]) -> Run:
     measured = Measured(np.arange(len(values)), {"NDCG@10": np.array(values)})
 
-    return Run(name, kind, measured, measured, SimpleNamespace(info={}), 0.0, parameters, [], {})
+    return Run(name, kind, measured, measured, [SimpleNamespace(info={})], [], 0.0, parameters, [], {})
 
 
 def test_the_simplest_row_within_one_standard_error_is_chosen(compared):
@@ -223,3 +230,26 @@ def test_groups_of_a_grouping_share_out_the_questions(compared):
     activity = next(group for by, _, group in _groupings(questions, test) if by == "activity")
     assert (activity[so_far > 100] == 4).all()
     assert (activity[so_far == 1] == 0).all()
+
+
+def test_a_panel_names_its_sources_and_beats_or_equals_each_of_them_on_validation(compared):
+    _, models = compared
+    rows = {row.name: row for row in models["recommend"].result.rows}
+    assert {"blend", "ranker"} <= rows.keys()
+    assert "blend" not in {row.name for row in models["next_event"].result.rows}
+    sources = rows["blend"].settings["sources"]
+    assert set(sources) <= rows.keys()
+    assert min(sources.values()) > 0
+    best = max(rows[name].validation.value for name in sources)
+    assert rows["blend"].validation.value >= best - 0.005  # weights are fitted on proposals, the row is of all items
+
+
+def test_a_panel_is_fitted_anew_on_the_whole_log_with_all_its_models(compared):
+    workspace, models = compared
+    assert models["recommend"].chosen in ("blend", "ranker")
+    earlier = load(workspace.folder, workspace.schema, models["recommend"].id)
+    live = refit(workspace.folder, workspace.schema, earlier)
+    assert [s.name for s in live.predictor.sources] == [s.name for s in earlier.predictor.sources]
+    newest = workspace.store.span()[1]
+    assert all(model.prepared.cut > newest for model in live.predictor.models())
+    assert all(model.prepared.cut == earlier.prepared.cut < newest for model in earlier.predictor.models())

@@ -2,8 +2,8 @@
 
 The one-standard-error rule (Breiman et al. 1984, section 3.4.3): of all rows whose validation figure is within one
 standard error of the best one, the simplest is taken. The error is that of the paired difference to the best over
-users, so that users whom every model finds hard do not blur the choice. Simpler means: no network before a network,
-then fewer learnt numbers.
+users, so that users whom every model finds hard do not blur the choice. Simpler means: no network before a network, one
+model before several, then fewer learnt numbers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from desireline.schema.model import Schema
 from desireline.selection.analyse import analyse
 from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs, run_seed
 from desireline.selection.fitted import Fitted, save
+from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS, Task
 from desireline.tasks.stages import Stage, stages
 
+SIMPLEST = ("baseline", "model", "panel")
 FIT_BASELINES = ("popularity", "markov")  # the cheapest rows, so that no result stands alone
 
 
@@ -63,7 +65,7 @@ def fit(
         grid = task.baselines(both[0].prepared, schema)[name][:1]
         rows.append(_row(task, run_baseline(task, name, grid, schema, both), both[1], schema, seed))
     done = run_seed(Job(folder, schema, task.name, protocol, at, encoder, seed, epochs))
-    run = network_row([done], both[1], schema)
+    run = network_row([done], both, schema)
     rows.append(_row(task, run, both[1], schema, seed))
     result = _result(task, both[1], run.fitted.id, rows, seed, begun)
     return Compared(replace(result, training=done.trained.summary()), run.fitted)
@@ -90,7 +92,8 @@ def compare(
         for done in run_jobs(jobs):
             finished.setdefault(done.job.name, []).append(done)
             advance(1, f"{done.job.name}, seed {done.job.seed}")
-    runs += [network_row(seeds_of, both[1], schema) for seeds_of in finished.values()]
+    runs += [network_row(seeds_of, both, schema) for seeds_of in finished.values()]
+    runs += panels(task, runs, both, schema, seed)
     chosen, why = choose(task, runs, both, schema, seed)
     rows = [_row(task, run, both[1], schema, seed) for run in runs]
     for run in runs:
@@ -121,9 +124,7 @@ def evaluate(folder: Path, schema: Schema, fitted: Fitted, protocol: str, seed: 
     questions = fitted.task.questions(test, schema)
     measured = fitted.task.measure(fitted.predictions(questions), questions, schema, test.masks_seen)
     metrics = fitted.task.metrics(measured, schema.evaluate.bootstrap, seed)
-    row = Row(
-        fitted.name, str(fitted.info["kind"]), metrics, round(time.perf_counter() - begun, 3), _parameters(fitted)
-    )
+    row = Row(fitted.name, str(fitted.info["kind"]), metrics, round(time.perf_counter() - begun, 3), fitted.parameters)
     return _result(fitted.task, test, fitted.id, [row], seed, begun)
 
 
@@ -168,7 +169,7 @@ def choose(task: Task, runs: list[Run], both: tuple[Stage, Stage], schema: Schem
         error = (difference.high - difference.low) / (2 * 1.96)
         if run is best or difference.value * sign <= error:
             within.append(run)
-    chosen = min(within, key=lambda run: (run.kind == "model", run.parameters, -value[run.name]))
+    chosen = min(within, key=lambda run: (SIMPLEST.index(run.kind), run.parameters, -value[run.name]))
     if chosen is best and len(within) == 1:
         reason = "no other row comes within one standard error of it"
     elif chosen is best:
@@ -256,13 +257,6 @@ def _result(task: Task, test: Stage, model: str, rows: list[Row], seed: int, beg
         peak_rss_mib(),
         task.primary(test.prepared),
     )
-
-
-def _parameters(fitted: Fitted) -> int:
-    from desireline.training.network import Network
-
-    predictor = fitted.predictor
-    return predictor.parameters_count if isinstance(predictor, Network) else predictor.parameters
 
 
 def peak_rss_mib() -> float:

@@ -7,15 +7,18 @@ by a model that has seen what came after.
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from desireline.core.errors import DataError, UnknownModelError
 from desireline.core.files import read_json, write_json
+from desireline.core.processes import process_pool
 from desireline.events.store import EventStore
 from desireline.schema.model import EncoderSettings, Schema, TrainSettings
 from desireline.selection.fit import train_network
-from desireline.selection.fitted import Fitted, describe, load, save
+from desireline.selection.fitted import Fitted, Panel, describe, load, save
+from desireline.selection.panel import refitted_panel
 from desireline.sequences.prepared import iso, prepare
 from desireline.tasks.stages import whole_log
 from desireline.training.network import Network
@@ -27,6 +30,12 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
     prepared = prepare(folder, schema, last + timedelta(microseconds=1))
     stage = whole_log(prepared, masks_seen="leave-one-out" in str(fitted.info["protocol"]))
     info = fitted.info
+    if isinstance(fitted.predictor, Panel):
+        save(fitted, folder / "models")
+        ids = [model.id for model in fitted.predictor.models()]
+        with process_pool(min(len(ids), os.cpu_count() or 1)) as pool:
+            live = list(pool.map(_refit_saved, [folder] * len(ids), [schema] * len(ids), ids))
+        return refitted_panel(fitted.predictor, [load(folder, schema, name) for name in live], stage, schema)
     if isinstance(fitted.predictor, Network):
         own = schema.model_copy(
             update={"encoder": EncoderSettings(**info["encoder"]), "train": TrainSettings(**info["train"])}
@@ -64,6 +73,12 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
         fitted.task, fitted.name, "baseline", prepared, schema, 0, info["constants"], protocol=info["protocol"]
     )
     return Fitted(fitted.task, fitted.name, prepared, model, new)
+
+
+def _refit_saved(folder: Path, schema: Schema, name: str) -> str:
+    done = refit(folder, schema, load(folder, schema, name))
+    save(done, folder / "models")
+    return done.id
 
 
 def deploy(folder: Path, evaluated: Fitted, live: Fitted | None) -> None:

@@ -38,18 +38,27 @@ from desireline.training.network import Network, pays_bfloat16
 
 @dataclass
 class Run:
-    """One row before it is written: what it predicted on both stages, and what it cost."""
+    """One row before it is written: what it predicted on both stages, and what it cost.
+
+    models, validated : what was fitted for the test and for the validation, a seed each
+    """
 
     name: str
     kind: str
     validation: Measured | None
     test: Measured
-    fitted: Fitted
+    models: list[Fitted]
+    validated: list[Fitted]
     seconds: float
     parameters: int
     seeds: list[int]
     constants: dict[str, Any]
     trained: list[Trained] = field(default_factory=list)
+
+    @property
+    def fitted(self) -> Fitted:
+        """The model that stands for the row."""
+        return self.models[0]
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,13 @@ class Job:
 
 @dataclass(frozen=True)
 class SeedRun:
-    """What a job gives back; the network as its weights, so that it may come from another process."""
+    """What a job gives back; the networks as their weights, so that they may come from another process."""
 
     job: Job
     validation: Measured | None
     test: Measured
     weights: dict[str, Tensor]
+    validated: dict[str, Tensor] | None
     stop: int
     trained: Trained
     seconds: float
@@ -184,7 +194,7 @@ def run_seed(job: Job) -> SeedRun:
     validation, test = stages(job.folder, schema, job.protocol, job.at)
     planned = job.epochs or schema.train.epochs  # the learning rate walks the same path on both stages
     common: dict[str, Any] = {"planned": planned, "frozen": job.frozen, "checkpoints": job.folder / "training"}
-    network, measured, trained, stop = None, None, None, job.epochs
+    network, measured, trained, stop, validated = None, None, None, job.epochs, None
     if job.epochs is None:
         asks = task.questions(validation, schema)
         network, trained, measured = train_network(
@@ -194,6 +204,7 @@ def run_seed(job: Job) -> SeedRun:
             measured = task.measure(task.network_predictions(network, asks), asks, schema, validation.masks_seen)
         stop = max(1, trained.best_epoch)
         task.calibrate(network, measured)
+        validated = _weights(network)
     if network is None or validation.prepared.folder != test.prepared.folder:
         network, again, _ = train_network(task, job.encoder, schema, test, job.seed, stop_after=stop, **common)
         trained = trained or again
@@ -203,8 +214,11 @@ def run_seed(job: Job) -> SeedRun:
     tested = task.measure(task.network_predictions(network, asked), asked, schema, test.masks_seen)
     assert trained is not None
     assert stop is not None
-    weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    return SeedRun(job, measured, tested, weights, stop, trained, time.perf_counter() - begun)
+    return SeedRun(job, measured, tested, _weights(network), validated, stop, trained, time.perf_counter() - begun)
+
+
+def _weights(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
 
 
 def run_jobs(jobs: Sequence[Job]) -> Iterator[SeedRun]:
@@ -224,39 +238,45 @@ def _single_threaded(job: Job) -> Job:
     return Job(**{**job.__dict__, "schema": one})
 
 
-def network_row(done: Sequence[SeedRun], test: Stage, schema: Schema) -> Run:
+def network_row(done: Sequence[SeedRun], both: tuple[Stage, Stage], schema: Schema) -> Run:
     """The row of one network from its seeds; the first seed's network is the one that is kept."""
     first = done[0]
-    task = TASKS[first.job.task]
-    network = new_network(task, first.job.encoder, schema.encoder, test.prepared, first.job.seed)
-    network.load_state_dict(first.weights)
-    info = describe(
-        task,
-        first.job.name,
-        "model",
-        test.prepared,
-        schema,
-        first.job.seed,
-        {},
-        encoder_name=first.job.encoder,
-        epochs=first.stop,
-        planned=first.job.epochs or schema.train.epochs,
-        frozen=first.job.frozen,
-        protocol=test.protocol,
-    )
     validated = [run.validation for run in done if run.validation is not None]
+    fitted = [_of_seed(run, run.weights, both[1], schema) for run in done]
     return Run(
         first.job.name,
         "baseline" if first.job.frozen else "model",
         Measured.pooled(validated) if validated else None,
         Measured.pooled([run.test for run in done]),
-        Fitted(task, first.job.name, test.prepared, network.eval(), info),
+        fitted,
+        [_of_seed(run, run.validated, both[0], schema) for run in done if run.validated is not None],
         sum(run.seconds for run in done),
-        network.parameters_count,
+        fitted[0].parameters,
         [run.job.seed for run in done],
         {},
         [run.trained for run in done],
     )
+
+
+def _of_seed(run: SeedRun, weights: dict[str, Tensor], stage: Stage, schema: Schema) -> Fitted:
+    task, job = TASKS[run.job.task], run.job
+    network = new_network(task, job.encoder, schema.encoder, stage.prepared, job.seed)
+    network.load_state_dict(weights)
+    info = describe(
+        task,
+        job.name,
+        "model",
+        stage.prepared,
+        schema,
+        job.seed,
+        {},
+        encoder_name=job.encoder,
+        epochs=run.stop,
+        planned=job.epochs or schema.train.epochs,
+        frozen=job.frozen,
+        protocol=stage.protocol,
+    )
+    return Fitted(task, job.name, stage.prepared, network.eval(), info)
 
 
 def run_baseline(
@@ -272,22 +292,31 @@ def run_baseline(
     validation, test = both
     primary = task.primary(validation.prepared)
     asks, asked = task.questions(validation, schema), task.questions(test, schema)
-    best, best_score, best_measured = grid[0], -float("inf"), None
+    best, best_score, best_measured, validated = grid[0], -float("inf"), None, None
     for constants in grid:
         model = task.baseline(name, constants, schema, validation.prepared)
         model.fit(validation)
         measured = task.measure(model.predictions(asks), asks, schema, validation.masks_seen)
         score = directed(task, primary, measured)
         if score > best_score or best_measured is None:
-            best, best_score, best_measured = constants, score, measured
+            best, best_score, best_measured, validated = constants, score, measured, model
         advance()
     model = task.baseline(name, best, schema, test.prepared)
     model.fit(test)
     measured = task.measure(model.predictions(asked), asked, schema, test.masks_seen)
-    info = describe(task, name, "baseline", test.prepared, schema, 0, best, protocol=test.protocol)
-    fitted = Fitted(task, name, test.prepared, model, info)
     seconds = time.perf_counter() - begun
-    return Run(name, "baseline", best_measured, measured, fitted, seconds, model.parameters, [], best)
+    assert validated is not None
+    models = [
+        Fitted(
+            task,
+            name,
+            stage.prepared,
+            predictor,
+            describe(task, name, "baseline", stage.prepared, schema, 0, best, protocol=stage.protocol),
+        )
+        for stage, predictor in ((test, model), (validation, validated))
+    ]
+    return Run(name, "baseline", best_measured, measured, models[:1], models[1:], seconds, model.parameters, [], best)
 
 
 def directed(task: Task, primary: str, measured: Measured) -> float:

@@ -1,9 +1,10 @@
-"""A fitted model, in memory and as a folder of JSON and safetensors."""
+"""A fitted model, alone or as a panel of several, in memory and as a folder of JSON and safetensors."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from desireline.schema.model import EncoderSettings, Schema
 from desireline.sequences.prepared import Prepared, iso, open_prepared, schema_digest
 from desireline.tasks import TASKS, Task
 from desireline.tasks.interface import Baseline, Chunks
-from desireline.tasks.questions import Questions
+from desireline.tasks.judges import JUDGES, Judge
+from desireline.tasks.questions import Questions, item_histories
+from desireline.tasks.sources import log_shares
 from desireline.training.network import Network, inputs_of
 
 
@@ -35,7 +38,7 @@ class Fitted:
     task: Task
     name: str
     prepared: Prepared
-    predictor: Network | Baseline
+    predictor: Network | Baseline | Panel
     info: dict[str, Any]
 
     @property
@@ -48,6 +51,59 @@ class Fitted:
         if isinstance(self.predictor, Network):
             return self.task.network_predictions(self.predictor, questions)
         return self.predictor.predictions(questions)
+
+    @property
+    def parameters(self) -> int:
+        """Learnt numbers."""
+        predictor = self.predictor
+        return predictor.parameters_count if isinstance(predictor, Network) else predictor.parameters
+
+    @property
+    def temperature(self) -> float | None:
+        """Of a network's cosines; None for a model that has none."""
+        return float(self.info["train"]["temperature"]) if isinstance(self.predictor, Network) else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The models of one row, a seed each, as one opinion on every item."""
+
+    name: str
+    models: list[Fitted]
+
+    def thoughts(self, questions: Questions) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Questions [lo, hi) and the mean of the models' log shares, float32 [hi − lo, items]."""
+        for chunks in zip(*(model.predictions(questions) for model in self.models), strict=True):
+            lo, hi, _ = chunks[0]
+            logs = [log_shares(scores, m.temperature) for (_, _, scores), m in zip(chunks, self.models, strict=True)]
+            yield lo, hi, np.mean(logs, axis=0, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Sources, and the judge that makes one score of what they think."""
+
+    sources: list[Source]
+    judge: Judge
+
+    def thoughts(self, questions: Questions) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
+        """Questions [lo, hi) and what each source thinks of every item."""
+        for chunks in zip(*(source.thoughts(questions) for source in self.sources), strict=True):
+            yield chunks[0][0], chunks[0][1], [thought for _, _, thought in chunks]
+
+    def predictions(self, questions: Questions) -> Chunks:
+        """Scores [hi − lo, items] of questions [lo, hi)."""
+        for lo, hi, thought in self.thoughts(questions):
+            yield lo, hi, self.judge(thought, item_histories(questions, lo, hi))
+
+    def models(self) -> list[Fitted]:
+        """All models of all sources."""
+        return [model for source in self.sources for model in source.models]
+
+    @property
+    def parameters(self) -> int:
+        """Learnt numbers of all models and of the judge."""
+        return sum(model.parameters for model in self.models()) + self.judge.parameters
 
 
 def new_network(task: Task, encoder: str, settings: EncoderSettings, prepared: Prepared, seed: int) -> Network:
@@ -89,6 +145,10 @@ def save(fitted: Fitted, models: Path) -> None:
     arrays: dict[str, NDArray[Any]]
     if isinstance(predictor, Network):
         arrays = {name: t.detach().contiguous().numpy() for name, t in predictor.state_dict().items()}
+    elif isinstance(predictor, Panel):
+        for model in predictor.models():
+            save(model, models)
+        arrays = predictor.judge.state()
     else:
         arrays = {name: np.ascontiguousarray(a) for name, a in predictor.state().items()}
     with new_folder(models / fitted.id) as folder:
@@ -119,8 +179,14 @@ def load(workspace: Path, schema: Schema, name: str) -> Fitted:
     if not (prepared_at / "meta.json").exists():
         raise ModelError(f"Model {name} belongs to the prepared log {info['prepared']}, which is gone: fit it again.")
     task, prepared = TASKS[info["task"]], open_prepared(prepared_at, schema)
+    sources = [
+        Source(source["name"], [load(workspace, schema, model) for model in source["models"]])
+        for source in info.get("sources", [])
+    ]
     try:
         arrays = load_arrays(folder / "model.safetensors")
+        if sources:
+            return Fitted(task, info["name"], prepared, Panel(sources, JUDGES[info["name"]].load(arrays)), info)
         if info["kind"] == "model":
             network = new_network(task, info["encoder_name"], EncoderSettings(**info["encoder"]), prepared, 0)
             network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})

@@ -38,6 +38,19 @@ class ItemQuestions(Questions):
 
     targets: Targets
 
+    @property
+    def wanted(self) -> NDArray[np.int64]:
+        """int64 [Q]: how many items came."""
+        return np.diff(self.targets.offsets)
+
+    def part(self, rows: NDArray[np.int64]) -> ItemQuestions:
+        """Some of the questions."""
+        sizes = self.wanted[rows]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        places = np.repeat(self.targets.offsets[rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        targets = Targets(offsets, self.targets.item[places])
+        return ItemQuestions(self.timeline, self.user[rows], self.place[rows], self.as_of[rows], targets)
+
 
 @dataclass(frozen=True)
 class EventQuestions(Questions):

@@ -1,0 +1,137 @@
+"""Several models as one recommender: what each proposes, what each thinks of all proposals, and what came of them.
+
+A source's scores become logarithms of shares, so that those of different kinds can be added: a network's cosines by a
+softmax over the catalogue, anything else divided by its sum, with a floor below which nobody's opinion counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from desireline.evaluation.queries import Histories, Targets
+from desireline.evaluation.ranking import top_k
+from desireline.sequences.vocabulary import FIRST
+
+Floats: TypeAlias = NDArray[np.float64]
+
+FLOOR = np.float32(1e-4)  # added to a share before its logarithm
+PROPOSED = 40  # items that each source proposes for a question
+WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)  # of a source beside the first one's 1
+
+
+def log_shares(scores: NDArray[np.float32], temperature: float | None) -> NDArray[np.float32]:
+    """float32 [Q, items]: scores [Q, items] as log shares of the catalogue.
+
+    temperature : of a network's cosines; None: scores that are 0 or more where they mean something
+    """
+    if temperature is None:
+        shares = np.maximum(scores, 0)
+        shares[:, :FIRST] = 0
+        shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.float32(1e-30))
+        shares += FLOOR
+        return np.log(shares, out=shares)
+    scaled = scores / np.float32(temperature)
+    peak = scaled[:, FIRST:].max(axis=1, keepdims=True)
+    scaled -= peak
+    scaled -= np.log(np.exp(scaled[:, FIRST:]).sum(axis=1, keepdims=True))
+    return scaled
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What S sources propose for Q questions.
+
+    ids    : int32 [Q, K], each item once a question, 0 where nothing stands
+    scores : float32 [Q, K, S], what each source thinks of each proposal, its own or another's
+    """
+
+    ids: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    @staticmethod
+    def joined(parts: Sequence[Candidates]) -> Candidates:
+        """Of several chunks of questions, one after the other."""
+        width = max(part.ids.shape[1] for part in parts)
+        wide = [(0, width - part.ids.shape[1]) for part in parts]
+        return Candidates(
+            np.concatenate([np.pad(part.ids, ((0, 0), w)) for part, w in zip(parts, wide, strict=True)]),
+            np.concatenate([np.pad(part.scores, ((0, 0), w, (0, 0))) for part, w in zip(parts, wide, strict=True)]),
+        )
+
+    def came(self, targets: Targets) -> NDArray[np.bool_]:
+        """bool [Q, K]: whether the proposal came."""
+        rows = np.repeat(np.arange(len(targets)), np.diff(targets.offsets))
+        catalogue = int(max(self.ids.max(initial=0), targets.item.max(initial=0))) + 1
+        proposed = np.arange(len(self.ids))[:, None] * catalogue + self.ids
+        return np.isin(proposed, rows * catalogue + targets.item) & (self.ids >= FIRST)
+
+
+def gains(values: NDArray[np.float32], came: NDArray[np.bool_], wanted: NDArray[np.int64], k: int = 10) -> Floats:
+    """NDCG@k [Q] of proposals ranked by `values` [Q, K], of which `came` [Q, K] did; −∞ stands nowhere.
+
+    wanted : int64 [Q], targets of each question; one that nobody proposed is missed
+    """
+    k = min(k, values.shape[1])
+    some = np.argpartition(-values, k - 1, axis=1)[:, :k]
+    best = np.take_along_axis(some, np.argsort(-np.take_along_axis(values, some, axis=1), axis=1), axis=1)
+    discount = 1 / np.log2(2 + np.arange(k))
+    gained = (np.take_along_axis(came, best, axis=1) * discount).sum(axis=1)
+    return np.asarray(gained / np.cumsum(discount)[np.clip(wanted, 1, k) - 1], np.float64)
+
+
+def propose(
+    thought: Sequence[NDArray[np.float32]], asked: Histories, only_new: bool, each: int = PROPOSED
+) -> Candidates:
+    """The candidates of Q questions from what S sources think, [Q, items] each; each row's ids descend.
+
+    A source proposes its best items that the history does not hold and, but for `only_new`, its best of all.
+    """
+    kinds = (asked,) if only_new else (asked, None)
+    ids = np.concatenate([top_k(scores, each, seen)[0] for scores in thought for seen in kinds], axis=1)
+    ids = -np.sort(-ids, axis=1)
+    ids[:, 1:][ids[:, 1:] == ids[:, :-1]] = 0
+    ids = -np.sort(-ids, axis=1)
+    ids = np.ascontiguousarray(ids[:, : max(1, int((ids > 0).sum(axis=1).max(initial=1)))])
+    return Candidates(ids, np.stack([np.take_along_axis(scores, ids, axis=1) for scores in thought], axis=2))
+
+
+def forward_weights(candidates: Candidates, targets: Targets, first: int) -> tuple[NDArray[np.float32], Floats]:
+    """Weights [S] of a log-linear mixture by forward selection, and its NDCG@10 [Q].
+
+    Begins with source `first` at weight 1. The source and weight that bring most join, until the best of them brings
+    less than one standard error of the paired difference; then each weight but the first is tried anew.
+    """
+    came, wanted = candidates.came(targets), np.diff(targets.offsets)
+
+    def tried(weights: NDArray[np.float32]) -> Floats:
+        return gains(np.where(candidates.ids >= FIRST, candidates.scores @ weights, -np.inf), came, wanted)
+
+    weights = np.zeros(candidates.scores.shape[2], np.float32)
+    weights[first] = 1
+    gained = tried(weights)
+    while True:
+        steps = [_with(weights, int(source), w) for source in np.flatnonzero(weights == 0) for w in WEIGHTS]
+        found = [(tried(step), step) for step in steps]
+        better, step = max(found, key=lambda pair: float(pair[0].mean()), default=(gained, weights))
+        difference = better - gained
+        if difference.mean() <= difference.std() / np.sqrt(max(1, len(difference))):
+            break
+        weights, gained = step, better
+    for source in np.flatnonzero(weights):
+        for w in WEIGHTS if source != first else ():
+            step = _with(weights, int(source), w)
+            better = tried(step)
+            if better.mean() > gained.mean():
+                weights, gained = step, better
+    return weights, gained
+
+
+def _with(weights: NDArray[np.float32], source: int, weight: float) -> NDArray[np.float32]:
+    changed = weights.copy()
+    changed[source] = weight
+    return changed

@@ -1,0 +1,118 @@
+"""What the learned ranker sees of a proposal, and that it learns from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from desireline.evaluation.queries import Histories
+from desireline.tasks.ranker import DAY_US, FOLDS, OWN, TREND_DAYS, USER, Ranker, Trends, features, fit_ranker
+from desireline.tasks.sources import Candidates, propose
+
+ITEMS = 12
+
+
+def histories(seed: int, questions: int) -> Histories:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 15, questions)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    item = rng.integers(2, ITEMS, offsets[-1]).astype(np.int32)
+    time = np.concatenate([np.sort(rng.integers(0, 200 * DAY_US, n)) for n in lengths]).astype(np.int64)
+    return Histories(offsets, item, time, np.full(questions, 201 * DAY_US, np.int64))
+
+
+def every_item(questions: int, sources: int, seed: int) -> Candidates:
+    rng = np.random.default_rng(seed)
+    ids = np.tile(np.arange(ITEMS - 1, 1, -1, dtype=np.int32), (questions, 1))
+    return Candidates(ids, rng.normal(size=(*ids.shape, sources)).astype(np.float32))
+
+
+@given(seed=st.integers(0, 999))
+def test_features_are_those_of_the_history_counted_by_hand(seed):
+    asked, candidates = histories(seed, 4), every_item(4, 2, seed)
+    trends = Trends(np.arange(ITEMS * 5, dtype=np.float32).reshape(ITEMS, 5))
+    found = features(candidates, asked, trends)
+    assert found.shape == (4, ITEMS - 2, 2 * 2 + len(OWN) + 5 + len(USER))
+    for q in range(4):
+        span = slice(asked.offsets[q], asked.offsets[q + 1])
+        item, age = asked.item[span], (asked.as_of[q] - asked.time[span]) / DAY_US
+        days = asked.time[span] // DAY_US
+        for k, candidate in enumerate(candidates.ids[q]):
+            own = dict(zip(OWN, found[q, k, 4 : 4 + len(OWN)], strict=True))
+            had = age[item == candidate]
+            assert own["times had"] == len(had)
+            assert own["times had, fading over 90 days"] == pytest.approx(np.exp(-had / 90).sum(), rel=1e-4, abs=1e-6)
+            if len(had):
+                assert own["days since last had"] == pytest.approx(had[-1], rel=1e-4)
+                assert own["events since last had"] == len(item) - 1 - np.flatnonzero(item == candidate)[-1]
+                assert own["share of the user's events"] == pytest.approx(len(had) / len(item))
+            if len(had) > 1:
+                assert own["days between two times"] == pytest.approx((had[0] - had[-1]) / (len(had) - 1), rel=1e-3)
+            else:
+                assert np.isnan(own["days between two times"])
+            np.testing.assert_array_equal(found[q, k, 4 + len(OWN) : 9 + len(OWN)], trends.counts[candidate])
+        user = dict(zip(USER, found[q, 0, -len(USER) :], strict=True))
+        assert user["events"] == len(item)
+        assert user["items"] == len(np.unique(item))
+        assert user["days with events"] == len(np.unique(days))
+    places = found[:, :, 2]
+    assert (np.sort(places, axis=1) == np.arange(ITEMS - 2)).all()
+    np.testing.assert_array_equal(places.argmin(axis=1), candidates.scores[..., 0].argmax(axis=1))
+
+
+def test_trends_count_what_came_within_so_many_days_of_the_cut():
+    time = np.array([0, 150, 195, 200]) * DAY_US
+    train = Histories(np.array([0, 4]), np.array([3, 3, 3, 4], np.int32), time, np.array([201 * DAY_US]))
+    trends = Trends.of(train, ITEMS)
+    assert dict(zip(("ever", *TREND_DAYS), trends.counts[3], strict=True)) == {"ever": 3, 7: 1, 30: 1, 90: 2, 365: 3}
+    assert trends.counts[4].tolist() == [1, 1, 1, 1, 1]
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """Rankers of 300 questions whose targets are what the first source thinks, for items had before."""
+    asked, candidates = histories(1, 300), every_item(300, 2, 1)
+    trends = Trends(np.zeros((ITEMS, 5), np.float32))
+    columns = features(candidates, asked, trends)
+    wanted = candidates.scores[..., 0] + 3 * (columns[..., 4] > 0)
+    came = wanted == wanted.max(axis=1, keepdims=True)
+    fold = np.arange(300) % FOLDS
+    whole, held_out = fit_ranker(columns, candidates, came, fold, 0)
+    return asked, candidates, came, fold, Ranker([whole], trends, only_new=False), Ranker(held_out, trends, False)
+
+
+def thoughts(candidates: Candidates) -> list[np.ndarray]:
+    dense = np.full((2, len(candidates.ids), ITEMS), -9, np.float32)
+    for s in range(2):
+        np.put_along_axis(dense[s], candidates.ids, candidates.scores[..., s], axis=1)
+    return list(dense)
+
+
+def test_it_learns_what_no_source_knows_alone_and_for_users_that_it_never_saw(learnt):
+    asked, candidates, came, fold, whole, held_out = learnt
+    truth = candidates.ids[np.arange(300), came.argmax(axis=1)]
+    alone = (thoughts(candidates)[0][:, 2:].argmax(axis=1) + 2 == truth).mean()
+    for scores in (whole(thoughts(candidates), asked), held_out(thoughts(candidates), asked, fold)):
+        assert (scores[:, 2:].argmax(axis=1) + 2 == truth).mean() > max(0.6, alone + 0.2)
+
+
+def test_it_comes_back_from_its_arrays(learnt):
+    asked, candidates, _, _, whole, _ = learnt
+    again = Ranker.load({name: array.copy() for name, array in whole.state().items()})
+    np.testing.assert_array_equal(again(thoughts(candidates), asked), whole(thoughts(candidates), asked))
+    assert 0 < whole.told(0) < 1
+
+
+def test_what_nobody_proposes_stands_below_all_proposals(learnt):
+    _, _, _, _, whole, _ = learnt
+    rng = np.random.default_rng(2)
+    thought = [rng.normal(size=(3, 200)).astype(np.float32) for _ in range(2)]
+    ranker = Ranker(whole.boosters, Trends(np.zeros((200, 5), np.float32)), only_new=False)
+    asked = Histories(np.zeros(4, np.int64), np.empty(0, np.int32), np.empty(0, np.int64), np.zeros(3, np.int64))
+    scores, proposed = ranker(thought, asked), propose(thought, asked, only_new=False).ids
+    for q in range(3):
+        rest = np.setdiff1d(np.arange(2, 200), proposed[q])
+        assert len(rest) > 50
+        assert scores[q, rest].max() < scores[q, proposed[q][proposed[q] > 0]].min()
