@@ -253,3 +253,11 @@ def test_a_panel_is_fitted_anew_on_the_whole_log_with_all_its_models(compared):
     newest = workspace.store.span()[1]
     assert all(model.prepared.cut > newest for model in live.predictor.models())
     assert all(model.prepared.cut == earlier.prepared.cut < newest for model in earlier.predictor.models())
+
+
+def test_an_answer_says_which_sources_think_most_of_an_item(compared):
+    workspace, models = compared
+    user = workspace.store.scan(["user"]).collect()["user"].value_counts().sort("count")["user"][-1]
+    sources = {row.name: row for row in models["recommend"].result.rows}[models["recommend"].chosen].settings["sources"]
+    for shown in workspace.predict("recommend", user, k=3, model=models["recommend"].id).items:
+        assert any(f"{name} has it at place" in shown.reasons[-1] for name in sources)

@@ -16,9 +16,10 @@ from desireline.core.progress import progress
 from desireline.events.cut import cut
 from desireline.events.frame import BUCKETS
 from desireline.events.store import EventStore
-from desireline.selection.fitted import Fitted
+from desireline.selection.fitted import Fitted, Panel
 from desireline.sequences.encode import encode_events
 from desireline.sequences.prepared import iso, to_us
+from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.answers import (
     NextEventAnswer,
     Recommendation,
@@ -56,8 +57,25 @@ def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wis
         ids, scores = item_lists(
             predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
         )
-        return recommendation(user, questions, 0, ids[0], scores[0], fitted.prepared)
+        return recommendation(
+            user, questions, 0, ids[0], scores[0], fitted.prepared, opinions(fitted, questions, ids[0])
+        )
     raise AssertionError("a question was asked and not answered")
+
+
+def opinions(fitted: Fitted, questions: Questions, ids: NDArray[np.int32]) -> list[str]:
+    """For each item of one question's list, the two sources of a panel that think most of it, and its place there."""
+    if not isinstance(fitted.predictor, Panel):
+        return []
+    ((_, _, thought),) = fitted.predictor.thoughts(questions)
+    places = np.stack([(logs[0, FIRST:] > logs[0, ids][:, None]).sum(axis=1) + 1 for logs in thought], axis=1)
+    names = [source.name for source in fitted.predictor.sources]
+    told = []
+    for row in places:
+        first, *second = np.argsort(row, kind="stable")[:2].tolist()
+        also = "".join(f", {names[s]} at {row[s]}" for s in second)
+        told.append(f"{names[first]} has it at place {row[first]}{also}")
+    return told
 
 
 def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[pl.DataFrame]:

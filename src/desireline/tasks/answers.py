@@ -6,7 +6,7 @@ question) and the model's prediction for it; nothing else goes in.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -160,13 +160,23 @@ class NextEventAnswer:
 
 
 def recommendation(
-    user: str, questions: Questions, row: int, ids: NDArray[np.int32], scores: NDArray[np.float32], prepared: Prepared
+    user: str,
+    questions: Questions,
+    row: int,
+    ids: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    prepared: Prepared,
+    opinions: Sequence[str] = (),
 ) -> Recommendation:
-    """The answer for question `row` from its list."""
+    """The answer for question `row` from its list; `opinions`, one an item or none, become further reasons."""
     asked = item_histories(questions, row, row + 1)
     items = [
-        ShownItem(prepared.vocabularies["item"].value_of(int(i)), float(s), reasons(int(i), asked, prepared))
-        for i, s in zip(ids, scores, strict=True)
+        ShownItem(
+            prepared.vocabularies["item"].value_of(int(i)),
+            float(s),
+            [*reasons(int(i), asked, prepared), *opinions[n : n + 1]],
+        )
+        for n, (i, s) in enumerate(zip(ids, scores, strict=True))
         if i
     ]
     return Recommendation(user, moment(int(questions.as_of[row])), items, [])
