@@ -15,6 +15,7 @@ What learns is imported by the methods that need it: an ingest does not wait for
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -295,20 +296,23 @@ class Workspace:
         fitted, at = self._answering(task, as_of, model)
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary, parts = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.parts")
         rows = 0
         try:
-            frames = list(answer_all(self.folder, fitted, at, self._wishes(k, only_new, deny, stock)))
-            if not frames:
+            shutil.rmtree(parts, ignore_errors=True)
+            parts.mkdir()
+            for number, frame in enumerate(answer_all(self.folder, fitted, at, self._wishes(k, only_new, deny, stock))):
+                frame.write_parquet(parts / f"{number:08}.parquet")
+                rows += frame.height
+            if rows == 0:
                 raise DataError(f"No user has an event before {iso(at)}: nothing was written.")
-            table = pl.concat(frames)
-            rows = table.height
-            table.write_parquet(temporary)
+            pl.scan_parquet(parts / "*.parquet").sink_parquet(temporary)
             temporary.replace(path)
         except OSError as error:
             raise error if isinstance(error, StoreError) else storage_error(error, path) from error
         finally:
             temporary.unlink(missing_ok=True)
+            shutil.rmtree(parts, ignore_errors=True)
         return rows
 
     def models(self) -> list[dict[str, Any]]:
