@@ -249,6 +249,7 @@ def test_a_panel_is_fitted_anew_on_the_whole_log_with_all_its_models(compared):
     assert models["recommend"].chosen in ("blend", "ranker")
     earlier = load(workspace.folder, workspace.schema, models["recommend"].id)
     live = refit(workspace.folder, workspace.schema, earlier)
+    assert live.info["protocol"] == earlier.info["protocol"] == "temporal/1"
     assert [s.name for s in live.predictor.sources] == [s.name for s in earlier.predictor.sources]
     newest = workspace.store.span()[1]
     assert all(model.prepared.cut > newest for model in live.predictor.models())

@@ -35,7 +35,7 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
         ids = [model.id for model in fitted.predictor.models()]
         with process_pool(min(len(ids), os.cpu_count() or 1)) as pool:
             live = list(pool.map(_refit_saved, [folder] * len(ids), [schema] * len(ids), ids))
-        return refitted_panel(fitted.predictor, [load(folder, schema, name) for name in live], stage, schema)
+        return refitted_panel(fitted, [load(folder, schema, name) for name in live], stage, schema)
     if isinstance(fitted.predictor, Network):
         own = schema.model_copy(
             update={"encoder": EncoderSettings(**info["encoder"]), "train": TrainSettings(**info["train"])}

@@ -124,14 +124,14 @@ def _row(fitting: Fitting, on_validation: Chunks, judge: Judge, sources: Sequenc
     asked = task.questions(test, schema)
     panel = Panel([Source(run.name, run.models) for run in sources], judge.at(*_learned(test)))
     earlier = Panel([Source(run.name, run.validated) for run in sources], judge)
-    fitted = fitted_panel(task, panel, test, schema)
+    fitted = fitted_panel(task, panel, test, schema, test.protocol)
     return Run(
         judge.name,
         "panel",
         task.measure(on_validation, fitting.asks, schema, validation.masks_seen),
         task.measure(panel.predictions(asked), asked, schema, test.masks_seen),
         [fitted],
-        [fitted_panel(task, earlier, validation, schema)],
+        [fitted_panel(task, earlier, validation, schema, validation.protocol)],
         seconds + time.perf_counter() - begun + sum(run.seconds for run in sources),
         fitted.parameters,
         sorted({s for run in sources for s in run.seeds}),
@@ -144,19 +144,22 @@ def _learned(stage: Stage) -> tuple[Histories, int]:
     return training_histories(stage.train, stage.from_us), len(stage.prepared.vocabularies["item"])
 
 
-def fitted_panel(task: Task, panel: Panel, stage: Stage, schema: Schema) -> Fitted:
-    """A panel as a model that can be saved."""
+def fitted_panel(task: Task, panel: Panel, stage: Stage, schema: Schema, protocol: str) -> Fitted:
+    """A panel as a model that can be saved; `protocol` is the one that it was evaluated under."""
     sources = [{"name": s.name, "models": [model.id for model in s.models]} for s in panel.sources]
     told = {source.name: panel.judge.told(k) for k, source in enumerate(panel.sources)}
-    name, protocol = panel.judge.name, stage.protocol
+    name = panel.judge.name
     info = describe(task, name, "panel", stage.prepared, schema, 0, told, sources=sources, protocol=protocol)
     return Fitted(task, name, stage.prepared, panel, info)
 
 
-def refitted_panel(panel: Panel, models: Sequence[Fitted], stage: Stage, schema: Schema) -> Fitted:
-    """The panel with `models`, in its order, in the place of its own, and its judge as of `stage`."""
+def refitted_panel(fitted: Fitted, models: Sequence[Fitted], stage: Stage, schema: Schema) -> Fitted:
+    """The fitted panel with `models`, in its order, in the place of its own, and its judge as of `stage`."""
+    panel = fitted.predictor
+    assert isinstance(panel, Panel)
     left, sources = list(models), []
     for source in panel.sources:
         sources.append(Source(source.name, left[: len(source.models)]))
         left = left[len(source.models) :]
-    return fitted_panel(models[0].task, Panel(sources, panel.judge.at(*_learned(stage))), stage, schema)
+    later = Panel(sources, panel.judge.at(*_learned(stage)))
+    return fitted_panel(fitted.task, later, stage, schema, str(fitted.info["protocol"]))
