@@ -48,6 +48,7 @@ def test_states_as_of_places_equal_those_of_each_history_read_alone(encoder, len
         first = sequences.offsets[np.searchsorted(sequences.offsets, place, side="right") - 1]
         events = network.events(network.columns(sequences, np.arange(first, place + 1)[None]))
         expected.append(network.encoder(events, torch.zeros(1, place + 1 - first, dtype=torch.int64))[0, -1])
-    with mock.patch.multiple(module, TOKENS=data.draw(st.integers(1, 60)), PIECE=data.draw(st.integers(1, 40))):
+    sizes = {name: data.draw(st.integers(1, 60)) for name in ("TOKENS", "PIECE", "LONGEST")}
+    with mock.patch.multiple(module, **sizes):
         found = network.encode(sequences, np.array(asked))
     torch.testing.assert_close(found, torch.stack(expected).detach(), atol=1e-5, rtol=1e-5)

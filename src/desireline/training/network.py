@@ -23,6 +23,7 @@ from desireline.sequences.vocabulary import FIRST
 Ints: TypeAlias = NDArray[np.int64]
 
 TOKENS, PIECE = 8_192, 256  # events read side by side, and of one user at a time: what they need stays in the cache
+LONGEST = 1_024  # events of one user read at once where only the last is asked: attention holds their square
 
 
 def inputs_of(prepared: Prepared) -> Inputs:
@@ -101,20 +102,22 @@ class Network(nn.Module):
         if reach is not None:
             begin = np.maximum(begin, places[order[first]] - (reach - 1))
         needed = places[order[first + asked - 1]] - begin + 1  # events to read of each user
-        at_once = (asked == 1) & (needed <= max(PIECE, reach or 0))
-        for chosen, read in ((at_once, self._latest), (~at_once, self._all)):
-            rows = np.flatnonzero(chosen)
-            rows = rows[np.argsort(needed[rows], kind="stable")]
-            for lo, hi in filled(np.minimum(needed[rows], PIECE), TOKENS):
-                group = rows[lo:hi]
-                flat = np.repeat(first[group], asked[group]) + places_within(asked[group])
-                row = np.repeat(np.arange(len(group)), asked[group])
-                inside = places[order[flat]] - begin[group][row]
-                answer[torch.from_numpy(order[flat])] = read(sequences, begin[group], needed[group], row, inside)
+        at_once = (asked == 1) & (needed <= max(PIECE, min(reach or 0, LONGEST)))
+        by_length = np.argsort(needed, kind="stable")
+        latest, rolling = by_length[at_once[by_length]], by_length[~at_once[by_length]]
+        for lo, hi in filled(needed[latest], TOKENS):
+            group = latest[lo:hi]
+            answer[torch.from_numpy(order[first[group]])] = self._latest(sequences, begin[group], needed[group])
+        for lo, hi in filled(np.minimum(needed[rolling], PIECE), TOKENS):
+            group = rolling[lo:hi]
+            here = order[np.repeat(first[group], asked[group]) + places_within(asked[group])]
+            row = np.repeat(np.arange(len(group)), asked[group])
+            inside = places[here] - begin[group][row]
+            answer[torch.from_numpy(here)] = self._all(sequences, begin[group], needed[group], row, inside)
         return answer
 
-    def _latest(self, sequences: Sequences, begin: Ints, needed: Ints, row: Ints, inside: Ints) -> Tensor:
-        """Hidden states of users [B] after the last of their `needed` events from place `begin`; `row` is 0, 1, 2 …"""
+    def _latest(self, sequences: Sequences, begin: Ints, needed: Ints) -> Tensor:
+        """Hidden states of users [B] after the last of their `needed` events from place `begin`."""
         place = np.arange(int(needed.max()))
         index = np.where(place < needed[:, None], begin[:, None] + place, -1)
         return self.encoder.latest(self.events(self.columns(sequences, index)), torch.from_numpy(needed))
