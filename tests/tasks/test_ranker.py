@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from desireline.classical.arrays import DAY_US
 from desireline.evaluation.queries import Histories
-from desireline.tasks.ranker import DAY_US, FOLDS, OWN, TREND_DAYS, USER, Ranker, Trends, features, fit_ranker
+from desireline.tasks.ranker import FOLDS, OWN, TREND_DAYS, USER, Ranker, Trends, features, fit_ranker
 from desireline.tasks.sources import Candidates, propose
 
 ITEMS = 12

@@ -16,13 +16,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from desireline.classical.arrays import DAY_US, age_days
 from desireline.core.errors import SettingError
 from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.sources import Candidates, propose
 
-DAY_US = 86_400_000_000
 TREND_DAYS = (7, 30, 90, 365)
 DECAY_DAYS = (30, 90, 365)
 OWN = (
@@ -61,7 +61,7 @@ class Trends:
     @staticmethod
     def of(train: Histories, items: int) -> Trends:
         """From the training histories, whose `as_of` is the cut."""
-        age = (int(train.as_of.max(initial=0)) - train.time) / DAY_US
+        age = age_days(train)
         some = [train.item, *(train.item[age <= days] for days in TREND_DAYS)]
         counts = [np.bincount(item, minlength=items) for item in some]
         return Trends(np.stack(counts, axis=1).astype(np.float32))
