@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,12 @@ class Source:
             yield lo, hi, np.mean(logs, axis=0, dtype=np.float32)
 
 
+def thoughts(sources: Sequence[Source], questions: Questions) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
+    """Questions [lo, hi) and what each source thinks of every item, float32 [hi − lo, items] each."""
+    for chunks in zip(*(source.thoughts(questions) for source in sources), strict=True):
+        yield chunks[0][0], chunks[0][1], [thought for _, _, thought in chunks]
+
+
 @dataclass(frozen=True)
 class Panel:
     """Sources, and the judge that makes one score of what they think."""
@@ -86,14 +92,9 @@ class Panel:
     sources: list[Source]
     judge: Judge
 
-    def thoughts(self, questions: Questions) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
-        """Questions [lo, hi) and what each source thinks of every item."""
-        for chunks in zip(*(source.thoughts(questions) for source in self.sources), strict=True):
-            yield chunks[0][0], chunks[0][1], [thought for _, _, thought in chunks]
-
     def predictions(self, questions: Questions) -> Chunks:
         """Scores [hi − lo, items] of questions [lo, hi)."""
-        for lo, hi, thought in self.thoughts(questions):
+        for lo, hi, thought in thoughts(self.sources, questions):
             yield lo, hi, self.judge(thought, item_histories(questions, lo, hi))
 
     def models(self) -> list[Fitted]:

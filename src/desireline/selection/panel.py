@@ -16,7 +16,7 @@ from desireline.core.progress import progress
 from desireline.evaluation.queries import Histories
 from desireline.schema.model import Schema
 from desireline.selection.fit import Run, directed
-from desireline.selection.fitted import Fitted, Panel, Source, describe
+from desireline.selection.fitted import Fitted, Panel, Source, describe, thoughts
 from desireline.tasks.interface import Chunks, Task
 from desireline.tasks.judges import Blend, Judge
 from desireline.tasks.questions import ItemQuestions, item_histories, training_histories
@@ -53,6 +53,11 @@ def sources_of(task: Task, runs: Sequence[Run], primary: str) -> list[Run]:
     return [named[name] for name in (*best, *BASELINES) if name in named]
 
 
+def validated(runs: Sequence[Run]) -> list[Source]:
+    """The rows as sources, with the models that were validated."""
+    return [Source(run.name, run.validated) for run in runs]
+
+
 @dataclass(frozen=True)
 class Fitting:
     """What judges are fitted on: questions of the validation in random order, and what the sources propose for them."""
@@ -72,10 +77,9 @@ class Fitting:
         asks = task.questions(both[0], schema)
         order = np.random.default_rng(seed).permutation(len(asks)).astype(np.int64)
         few = asks.part(order[:BLENDED])
-        panel = Panel([Source(run.name, run.validated) for run in sources], Blend(np.ones(len(sources), np.float32)))
-        parts = []
+        asked, parts = validated(sources), []
         with progress("asking every source", len(few), "questions") as advance:
-            for lo, hi, thought in panel.thoughts(few):
+            for lo, hi, thought in thoughts(asked, few):
                 parts.append(propose(thought, item_histories(few, lo, hi), both[0].masks_seen))
                 advance(hi - lo)
         return Fitting(task, sources, both, schema, seed, asks, few, Candidates.joined(parts))
@@ -90,7 +94,7 @@ def blend_row(fitting: Fitting, seconds: float) -> Run:
     weights, _ = forward_weights(proposed, questions.targets, int(np.argmax(alone)))
     used = np.flatnonzero(weights).tolist()
     judge, sources = Blend(weights[used]), [fitting.sources[s] for s in used]
-    panel = Panel([Source(run.name, run.validated) for run in sources], judge)
+    panel = Panel(validated(sources), judge)
     seconds += time.perf_counter() - begun
     return _row(fitting, panel.predictions(fitting.asks), judge, sources, seconds)
 
@@ -107,10 +111,9 @@ def ranker_row(fitting: Fitting, seconds: float) -> Run:
     columns, came = features(proposed, item_histories(questions), trends), proposed.came(questions.targets)
     whole, held_out = fit_ranker(columns, proposed, came, fold[questions.user], fitting.seed)
     others = Ranker(held_out, trends, validation.masks_seen)
-    panel = Panel([Source(run.name, run.validated) for run in fitting.sources], others)
 
     def unseen() -> Chunks:
-        for lo, hi, thought in panel.thoughts(asks):
+        for lo, hi, thought in thoughts(validated(fitting.sources), asks):
             yield lo, hi, others(thought, item_histories(asks, lo, hi), fold[asks.user[lo:hi]])
 
     seconds += time.perf_counter() - begun
@@ -123,7 +126,6 @@ def _row(fitting: Fitting, on_validation: Chunks, judge: Judge, sources: Sequenc
     task, schema, (validation, test) = fitting.task, fitting.schema, fitting.both
     asked = task.questions(test, schema)
     panel = Panel([Source(run.name, run.models) for run in sources], judge.at(*_learned(test)))
-    earlier = Panel([Source(run.name, run.validated) for run in sources], judge)
     fitted = fitted_panel(task, panel, test, schema, test.protocol)
     return Run(
         judge.name,
@@ -131,7 +133,7 @@ def _row(fitting: Fitting, on_validation: Chunks, judge: Judge, sources: Sequenc
         task.measure(on_validation, fitting.asks, schema, validation.masks_seen),
         task.measure(panel.predictions(asked), asked, schema, test.masks_seen),
         [fitted],
-        [fitted_panel(task, earlier, validation, schema, validation.protocol)],
+        [],  # no panel is a source of another
         seconds + time.perf_counter() - begun + sum(run.seconds for run in sources),
         fitted.parameters,
         sorted({s for run in sources for s in run.seeds}),

@@ -16,7 +16,7 @@ from desireline.core.progress import progress
 from desireline.events.cut import cut
 from desireline.events.frame import BUCKETS
 from desireline.events.store import EventStore
-from desireline.selection.fitted import Fitted, Panel
+from desireline.selection.fitted import Fitted, Panel, thoughts
 from desireline.sequences.encode import encode_events
 from desireline.sequences.prepared import iso, to_us
 from desireline.sequences.vocabulary import FIRST
@@ -67,7 +67,7 @@ def opinions(fitted: Fitted, questions: Questions, ids: NDArray[np.int32]) -> li
     """For each item of one question's list, the two sources of a panel that think most of it, and its place there."""
     if not isinstance(fitted.predictor, Panel):
         return []
-    ((_, _, thought),) = fitted.predictor.thoughts(questions)
+    ((_, _, thought),) = thoughts(fitted.predictor.sources, questions)
     places = np.stack([(logs[0, FIRST:] > logs[0, ids][:, None]).sum(axis=1) + 1 for logs in thought], axis=1)
     names = [source.name for source in fitted.predictor.sources]
     told = []
