@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.peers.pace import Pace
 from desireline.encoders.embedding import Inputs
 from desireline.evaluation.queries import Histories
 from desireline.evaluation.ranking import top_k
@@ -70,14 +71,17 @@ def main() -> None:
     network = Network(Inputs(items, FIRST + 1, timed=False), "transformer", encoder, task.heads(None, WIDTH))  # type: ignore[arg-type]
     network.low = pays_bfloat16(settings.precision)
     network.embedding.items.sparse = samples(settings, items)
+    pace = Pace()
     wall, processor = time.perf_counter(), time.process_time()
     labels = task.labels(sequences, None, schema)
 
     def loss(batch: Batch) -> tuple[Tensor, int]:
         hidden, places = network(sequences, batch)
-        return task.loss(network, hidden, places, labels, settings)
+        found = task.loss(network, hidden, places, labels, settings)
+        pace.step(found[1])
+        return found
 
-    done = train(
+    train(
         network,
         loss,
         lambda epoch: batches(sequences, network.encoder.layout, length, settings.batch_targets, SEED, epoch),
@@ -87,7 +91,7 @@ def main() -> None:
         planned=epochs * CONSTANT if batch else epochs,
         stop_after=epochs,
     )
-    fitted = {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
+    fitted = pace.told() | {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
     wall = time.perf_counter()
     places = sequences.offsets[1:] - 1
     hidden = network.encode(sequences, places)
@@ -104,13 +108,7 @@ def main() -> None:
     lists, users = np.concatenate(found), sequences.users.cast(pl.Int64).to_numpy()
     table = {"user": np.repeat(users, 10), "item": lists.ravel() - FIRST, "rank": np.tile(np.arange(1, 11), len(users))}
     pl.DataFrame(table).write_parquet(out)
-    told = fitted | {
-        "rank_s": ranked,
-        "targets": done.targets,
-        "loss": done.losses,
-        "parameters": network.parameters_count,
-    }
-    print(json.dumps(told))
+    print(json.dumps(fitted | {"rank_s": ranked, "parameters": network.parameters_count}))
 
 
 if __name__ == "__main__":

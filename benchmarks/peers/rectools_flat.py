@@ -20,6 +20,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
+from pace import Pace
 from pytorch_lightning import seed_everything
 from rectools.fast_transformers import FlatSASRecNet, SequenceBatchDataset, build_sequences
 from rectools.fast_transformers.unisrec.model import _NegativeSampler
@@ -46,22 +47,22 @@ def network_of(items: int, length: int) -> FlatSASRecNet:
     return network
 
 
-def train(network: FlatSASRecNet, data: SequenceBatchDataset, epochs: int, users: int, negatives: int) -> int:
-    """Learn; returns the number of targets."""
+def train(network: FlatSASRecNet, data: SequenceBatchDataset, epochs: int, users: int, negatives: int) -> Pace:
+    """Learn; returns the pace of it."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.001, betas=(0.9, 0.98))
     sampler = _NegativeSampler(network.n_items, negatives)
-    targets = 0
+    pace = Pace()
     for _ in range(epochs):
         for batch in DataLoader(data, batch_size=users, shuffle=True):
             real = batch["y"] > 0
-            targets += int(real.sum())
+            pace.step(int(real.sum()))
             logits = network(sampler(batch) if negatives else batch)
             place = 0 if negatives else batch["y"] - 1  # of the target among the logits
             loss = cross_entropy(logits.flatten(0, 1), torch.where(real, place, -1).flatten(), ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return targets
+    return pace
 
 
 @torch.inference_mode()
@@ -92,8 +93,8 @@ def main() -> None:
     wall, processor = time.perf_counter(), time.process_time()
     x, y, catalogue, _ = build_sequences(*events, max_len=length)
     network = network_of(len(catalogue), length)
-    targets = train(network, SequenceBatchDataset(x, y), epochs, users, negatives)
-    fitted = {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
+    pace = train(network, SequenceBatchDataset(x, y), epochs, users, negatives)
+    fitted = pace.told() | {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
     wall = time.perf_counter()
     # a window leaves a user's last event to the targets: with that event twice, it is the last of the window
     again = kept.groupby("user").tail(1)
@@ -106,7 +107,7 @@ def main() -> None:
     table = {"user": owners.repeat_interleave(TOP), "item": catalogue[lists].flatten(), "rank": rank}
     pd.DataFrame(table).to_parquet(out)
     parameters = sum(p.numel() for p in network.parameters())
-    print(json.dumps({**fitted, "rank_s": ranked, "targets": targets, "parameters": parameters}))
+    print(json.dumps({**fitted, "rank_s": ranked, "parameters": parameters}))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import lightning
 import polars as pl
 import pyarrow as pa
 import torch
+from pace import Pace
 from replay.data import FeatureHint, FeatureSource, FeatureType
 from replay.data.nn import ParquetModule, TensorFeatureInfo, TensorFeatureSource, TensorSchema
 from replay.nn.lightning import LightningModule
@@ -45,14 +46,15 @@ QUIET: dict[str, Any] = {
 }
 
 
-class Targets(lightning.Callback):
-    """Counts the targets that are learnt."""
+class Steps(lightning.Callback):
+    """Tells a pace of each step."""
 
-    count = 0
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
 
     def on_train_batch_start(self, _trainer: Any, _module: Any, batch: dict[str, Any], _index: int) -> None:
-        """Add those of a batch."""
-        self.count += int(batch["target_padding_mask"].sum())
+        """A step begins."""
+        self.pace.step(int(batch["target_padding_mask"].sum()))
 
 
 def schema_of(items: int) -> TensorSchema:
@@ -119,9 +121,9 @@ def main() -> None:
         model = LightningModule(
             network_of(schema, items, length, negatives, login), OptimizerFactory(learning_rate=0.001)
         )
-        targets = Targets()
-        lightning.Trainer(max_epochs=epochs, callbacks=[targets], **QUIET).fit(model, data)
-        fitted = {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
+        pace = Pace()
+        lightning.Trainer(max_epochs=epochs, callbacks=[Steps(pace)], **QUIET).fit(model, data)
+        fitted = pace.told() | {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
         wall = time.perf_counter()
         # what a user had is masked, what stands before the window too
         had = by_user.agg(pl.col("item_id").tail(length), pl.col("item_id").alias("seen_ids"))
@@ -137,7 +139,7 @@ def main() -> None:
     table = {"user": who.repeat_interleave(TOP).numpy(), "item": catalogue.gather(best.flatten()), "rank": rank.numpy()}
     pl.DataFrame(table).write_parquet(out)
     parameters = sum(p.numel() for p in model.parameters())
-    print(json.dumps({**fitted, "rank_s": ranked, "targets": targets.count, "parameters": parameters}))
+    print(json.dumps({**fitted, "rank_s": ranked, "parameters": parameters}))
 
 
 if __name__ == "__main__":
