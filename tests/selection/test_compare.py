@@ -239,9 +239,19 @@ def test_a_panel_names_its_sources_and_beats_or_equals_each_of_them_on_validatio
     assert "blend" not in {row.name for row in models["next_event"].result.rows}
     sources = rows["blend"].settings["sources"]
     assert set(sources) <= rows.keys()
-    assert min(sources.values()) > 0
+    assert min(told["weight"] for told in sources.values()) > 0
     best = max(rows[name].validation.value for name in sources)
     assert rows["blend"].validation.value >= best - 0.005  # weights are fitted on proposals, the row is of all items
+
+
+def test_a_row_of_a_panel_says_what_each_source_adds_and_costs(compared):
+    _, models = compared
+    rows = {row.name: row for row in models["recommend"].result.rows}
+    assert rows["ranker"].settings["sources"].keys() > {"gru", "item-knn", "own-frequency", "recent-ease"}
+    for told in (*rows["ranker"].settings["sources"].values(), *rows["blend"].settings["sources"].values()):
+        assert told["± SE"] >= 0
+        assert -1 < told["adds"] < 1
+        assert told["ms a question"] > 0
 
 
 def test_a_panel_is_fitted_anew_on_the_whole_log_with_all_its_models(compared):

@@ -46,7 +46,7 @@ def test_each_source_proposes_its_best_once(seed, only_new):
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     item = rng.integers(2, ITEMS, offsets[-1]).astype(np.int32)
     asked = Histories(offsets, item, np.zeros(len(item), np.int64), np.zeros(5, np.int64))
-    found = propose(thought, asked, only_new, each=4)
+    found = propose(thought, asked, only_new, each=4, told=True)
     for q in range(5):
         ids = found.ids[q][found.ids[q] > 0]
         had = set(item[offsets[q] : offsets[q + 1]])
@@ -59,6 +59,8 @@ def test_each_source_proposes_its_best_once(seed, only_new):
         assert (np.diff(ids) < 0).all()
         for s, scores in enumerate(thought):
             np.testing.assert_array_equal(found.scores[q, : len(ids), s], scores[q, ids])
+            own = propose([scores], asked, only_new, each=4).ids[q]
+            assert set(found.ids[q][found.by[q, :, s]]) == set(own[own > 0])
 
 
 @given(seed=st.integers(0, 999))

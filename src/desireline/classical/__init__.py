@@ -1,6 +1,6 @@
 """Recommenders that need no network: the baselines of every table, and parts of the product."""
 
-from desireline.classical.ease import Ease
+from desireline.classical.ease import Ease, RecentEase
 from desireline.classical.interface import Recommender
 from desireline.classical.neighbours import ItemKNN, Markov
 from desireline.classical.own import OwnFrequency, RepeatLast
@@ -17,6 +17,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "item-knn": ItemKNN,
     "session-knn": SessionKNN,
     "ease": Ease,
+    "recent-ease": RecentEase,
 }
 
 __all__ = ["RECOMMENDERS", "Recommender"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
-from desireline.classical.arrays import TAIL, counts, matrix, shares
+from desireline.classical.arrays import DAY_US, TAIL, counts, matrix, shares, span_days
 from desireline.core.errors import DataError
 from desireline.evaluation.queries import Histories
 
@@ -67,6 +67,28 @@ class Ease:
     @property
     def parameters(self) -> int:
         return self.weights.size
+
+
+class RecentEase(Ease):
+    """EASE over each user's events of late: what goes together now, where assortments and seasons change.
+
+    recent : the last share of the log's span that is learnt from
+    """
+
+    name: ClassVar[str] = "recent-ease"
+    grid: ClassVar[list[dict[str, Any]]] = [
+        {"penalty": penalty, "recent": recent} for penalty in (100.0, 300.0) for recent in (0.1, 0.25)
+    ]
+
+    def __init__(self, penalty: float = 100.0, most: int = MOST_ITEMS, recent: float = 0.25) -> None:
+        super().__init__(penalty, most)
+        self.recent = recent
+
+    def fit(self, train: Histories, items: int) -> None:
+        newest = int(train.time.max(initial=0))
+        kept = train.time >= newest - self.recent * span_days(train) * DAY_US
+        offsets = np.concatenate([[0], np.cumsum(kept)])[train.offsets]
+        super().fit(Histories(offsets, train.item[kept], train.time[kept], train.as_of), items)
 
 
 def _inverse_by_items(users: csr_array, penalty: float) -> NDArray[np.float32]:

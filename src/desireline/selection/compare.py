@@ -93,7 +93,7 @@ def compare(
             finished.setdefault(done.job.name, []).append(done)
             advance(1, f"{done.job.name}, seed {done.job.seed}")
     runs += [network_row(seeds_of, both, schema) for seeds_of in finished.values()]
-    runs += panels(task, runs, both, schema, seed)
+    runs += panels(task, runs, both, folder, schema, seed)
     chosen, why = choose(task, runs, both, schema, seed)
     rows = [_row(task, run, both[1], schema, seed) for run in runs]
     for run in runs:

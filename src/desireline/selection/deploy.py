@@ -15,9 +15,9 @@ from desireline.core.errors import DataError, UnknownModelError
 from desireline.core.files import read_json, write_json
 from desireline.core.processes import process_pool
 from desireline.events.store import EventStore
-from desireline.schema.model import EncoderSettings, Schema, TrainSettings
-from desireline.selection.fit import train_network
-from desireline.selection.fitted import Fitted, Panel, describe, load, save
+from desireline.schema.model import Schema
+from desireline.selection.fit import fitted_again
+from desireline.selection.fitted import Fitted, Panel, load, save
 from desireline.selection.panel import refitted_panel
 from desireline.sequences.prepared import iso, prepare
 from desireline.tasks.stages import whole_log
@@ -29,50 +29,16 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
     last = EventStore(folder, schema).span()[1]
     prepared = prepare(folder, schema, last + timedelta(microseconds=1))
     stage = whole_log(prepared, masks_seen="leave-one-out" in str(fitted.info["protocol"]))
-    info = fitted.info
     if isinstance(fitted.predictor, Panel):
         save(fitted, folder / "models")
         ids = [model.id for model in fitted.predictor.models()]
         with process_pool(min(len(ids), os.cpu_count() or 1)) as pool:
             live = list(pool.map(_refit_saved, [folder] * len(ids), [schema] * len(ids), ids))
         return refitted_panel(fitted, [load(folder, schema, name) for name in live], stage, schema)
-    if isinstance(fitted.predictor, Network):
-        own = schema.model_copy(
-            update={"encoder": EncoderSettings(**info["encoder"]), "train": TrainSettings(**info["train"])}
-        )
-        encoder, epochs = info["encoder_name"], int(info["epochs"])
-        network, _, _ = train_network(
-            fitted.task,
-            encoder,
-            own,
-            stage,
-            int(info["seed"]),
-            stop_after=epochs,
-            planned=int(info["planned"]),
-            frozen=bool(info["frozen"]),
-            checkpoints=folder / "training",
-        )
-        fitted.task.inherit(network, fitted.predictor)
-        new = describe(
-            fitted.task,
-            fitted.name,
-            "model",
-            prepared,
-            own,
-            int(info["seed"]),
-            {},
-            encoder_name=encoder,
-            epochs=epochs,
-            planned=info["planned"],
-            protocol=info["protocol"],
-        )
-        return Fitted(fitted.task, fitted.name, prepared, network, new)
-    model = fitted.task.baseline(fitted.name, info["constants"], schema, prepared)
-    model.fit(stage)
-    new = describe(
-        fitted.task, fitted.name, "baseline", prepared, schema, 0, info["constants"], protocol=info["protocol"]
-    )
-    return Fitted(fitted.task, fitted.name, prepared, model, new)
+    again = fitted_again(fitted.task, fitted.info, schema, stage, folder / "training")
+    if isinstance(fitted.predictor, Network) and isinstance(again.predictor, Network):
+        fitted.task.inherit(again.predictor, fitted.predictor)
+    return again
 
 
 def _refit_saved(folder: Path, schema: Schema, name: str) -> str:

@@ -23,14 +23,15 @@ from desireline.core.processes import process_pool
 from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
 from desireline.graphs.spectral import spectral_vectors
-from desireline.schema.model import Schema
+from desireline.schema.model import EncoderSettings, Schema, TrainSettings
 from desireline.selection.fitted import Fitted, describe, new_network
 from desireline.sequences.batches import Batch, batches
+from desireline.sequences.prepared import open_prepared
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured, Task
 from desireline.tasks.items import samples
 from desireline.tasks.questions import training_histories
-from desireline.tasks.stages import Stage, stages
+from desireline.tasks.stages import Stage, stages, whole_log
 from desireline.training.contrast import contrast
 from desireline.training.loop import Trained, train, use_threads
 from desireline.training.network import Network, pays_bfloat16
@@ -277,6 +278,64 @@ def _of_seed(run: SeedRun, weights: dict[str, Tensor], stage: Stage, schema: Sch
         protocol=stage.protocol,
     )
     return Fitted(task, job.name, stage.prepared, network.eval(), info)
+
+
+def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage, checkpoints: Path | None) -> Fitted:
+    """The single model of `info` (its model.json) with the same settings, constants and epochs, learnt from a stage."""
+    name, protocol = str(info["name"]), info["protocol"]
+    if info["kind"] != "model":
+        baseline = task.baseline(name, info["constants"], schema, stage.prepared)
+        baseline.fit(stage)
+        told = describe(task, name, "baseline", stage.prepared, schema, 0, info["constants"], protocol=protocol)
+        return Fitted(task, name, stage.prepared, baseline, told)
+    made = {"encoder": EncoderSettings(**info["encoder"]), "train": TrainSettings(**info["train"])}
+    own, seed = schema.model_copy(update=made), int(info["seed"])
+    kept = {key: info[key] for key in ("encoder_name", "epochs", "planned", "frozen", "protocol")}
+    network, _, _ = train_network(
+        task,
+        kept["encoder_name"],
+        own,
+        stage,
+        seed,
+        stop_after=int(kept["epochs"]),
+        planned=int(kept["planned"]),
+        frozen=bool(kept["frozen"]),
+        checkpoints=checkpoints,
+    )
+    return Fitted(
+        task, name, stage.prepared, network, describe(task, name, "model", stage.prepared, own, seed, {}, **kept)
+    )
+
+
+def fitted_at(folder: Path, schema: Schema, models: Sequence[Fitted], at: Sequence[Stage]) -> list[list[Fitted]]:
+    """Each of the models as it would have been fitted at each of the stages; networks side by side."""
+    networks = [(model, stage) for stage in at for model in models if isinstance(model.predictor, Network)]
+    found: dict[tuple[str, str], Fitted] = {}
+    if networks:
+        with process_pool(min(len(networks), os.cpu_count() or 1)) as pool:
+            jobs = [(model.task.name, model.info, folder, schema, stage.prepared.folder) for model, stage in networks]
+            for (model, stage), weights in zip(networks, pool.map(_weights_at, *zip(*jobs, strict=True)), strict=True):
+                found[model.id, stage.name] = _with_weights(model, weights, stage)
+    for stage in at:
+        for model in models:
+            if (model.id, stage.name) not in found:
+                found[model.id, stage.name] = fitted_again(model.task, model.info, schema, stage, None)
+    return [[found[model.id, stage.name] for model in models] for stage in at]
+
+
+def _weights_at(task: str, info: dict[str, Any], folder: Path, schema: Schema, prepared: Path) -> dict[str, Tensor]:
+    stage = whole_log(open_prepared(prepared, schema), masks_seen=False)
+    model = fitted_again(TASKS[task], info, schema, stage, folder / "training").predictor
+    assert isinstance(model, Network)
+    return _weights(model)
+
+
+def _with_weights(model: Fitted, weights: dict[str, Tensor], stage: Stage) -> Fitted:
+    info = model.info
+    encoder = EncoderSettings(**info["encoder"])
+    network = new_network(model.task, info["encoder_name"], encoder, stage.prepared, int(info["seed"]))
+    network.load_state_dict(weights)
+    return Fitted(model.task, model.name, stage.prepared, network.eval(), info)
 
 
 def run_baseline(

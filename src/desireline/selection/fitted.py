@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,23 @@ class Source:
             yield lo, hi, np.mean(logs, axis=0, dtype=np.float32)
 
 
-def thoughts(sources: Sequence[Source], questions: Questions) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
-    """Questions [lo, hi) and what each source thinks of every item, float32 [hi − lo, items] each."""
-    for chunks in zip(*(source.thoughts(questions) for source in sources), strict=True):
+def thoughts(
+    sources: Sequence[Source], questions: Questions, spent: dict[str, float] | None = None
+) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
+    """Questions [lo, hi) and what each source thinks of every item, float32 [hi − lo, items] each.
+
+    spent : gains the seconds that each source took
+    """
+    streams = [source.thoughts(questions) for source in sources]
+    while True:
+        chunks = []
+        for source, stream in zip(sources, streams, strict=True):
+            begun = time.perf_counter()
+            chunks += [chunk for chunk in [next(stream, None)] if chunk is not None]
+            if spent is not None:
+                spent[source.name] = spent.get(source.name, 0.0) + time.perf_counter() - begun
+        if not chunks:
+            return
         yield chunks[0][0], chunks[0][1], [thought for _, _, thought in chunks]
 
 

@@ -1,44 +1,113 @@
-"""Several rows as one: sources chosen among the rows of a comparison, and a judge fitted on validation.
+"""Several rows as one: sources chosen among the rows of a comparison, and a judge of what they think.
 
-Everything is fitted with the models that were validated, on the validation's questions; for the test the judge stays
-and the sources are those that learned from all before the test cut.
+A blend is fitted on the validation. A ranker learns from cuts before the validation's, each with sources fitted anew as
+of it and features as of it: on the validation it is asked what it has not seen, by time as by user. For the test it
+learns from the validation too, and the sources are those that learned from all before the test cut. Under
+leave-one-out, and in a log too short for earlier cuts, it learns from the validation itself, and there each question is
+judged by trees that never saw its user.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from desireline.core.progress import progress
+from desireline.core.progress import progress, say
 from desireline.evaluation.queries import Histories
 from desireline.schema.model import Schema
-from desireline.selection.fit import Run, directed
+from desireline.selection.fit import Run, directed, fitted_at
 from desireline.selection.fitted import Fitted, Panel, Source, describe, thoughts
-from desireline.tasks.interface import Chunks, Task
+from desireline.tasks.interface import Measured, Task
 from desireline.tasks.judges import Blend, Judge
 from desireline.tasks.questions import ItemQuestions, item_histories, training_histories
-from desireline.tasks.ranker import FOLDS, Ranker, Trends, features, fit_ranker
+from desireline.tasks.ranker import Lesson, Ranker, Trends, held_out, predicted, trained
 from desireline.tasks.recommend import Recommend
 from desireline.tasks.sources import Candidates, forward_weights, gains, propose
-from desireline.tasks.stages import Stage
+from desireline.tasks.stages import Stage, rolled
 
 NETWORKS = 2  # the best so many rows of networks are sources
-BASELINES = ("item-knn", "own-frequency", "tifu-knn", "ease", "recent-popularity")
-BLENDED, LEARNT = 8_000, 3_000  # questions of the validation, at most, on which a blend and a ranker are fitted
+BASELINES = ("item-knn", "own-frequency", "tifu-knn", "ease", "recent-ease", "recent-popularity")
+LEARNT = 6_000  # questions, at most, of the validation and of each cut before it, on which judges are fitted
+ROLLED = 3  # cuts before the validation's, at most
+FOLDS = 3  # parts of the users where there are fewer than two cuts
+
+Opinion: TypeAlias = Callable[[list[NDArray[np.float32]], ItemQuestions], NDArray[np.float32]]
 
 
-def panels(task: Task, runs: Sequence[Run], both: tuple[Stage, Stage], schema: Schema, seed: int) -> list[Run]:
+@dataclass(frozen=True)
+class Judged:
+    """A fitted judge.
+
+    validating : what speaks on the validation;  judge : what speaks from then on;  used : its sources, by number
+    without    : what NDCG@10 on validation loses when a source is left out, and the standard error of that
+    """
+
+    validating: Opinion
+    judge: Judge
+    used: list[int]
+    without: dict[str, tuple[float, float]]
+    seconds: float
+
+
+def panels(
+    task: Task, runs: Sequence[Run], both: tuple[Stage, Stage], folder: Path, schema: Schema, seed: int
+) -> list[Run]:
     """The rows of panels beside those of single models; none for a task whose predictions are no item scores."""
     sources = sources_of(task, runs, task.primary(both[0].prepared))
     if not isinstance(task, Recommend) or len(sources) < 2:
         return []
     begun = time.perf_counter()
-    fitting = Fitting.of(task, sources, both, schema, seed)
-    asking = time.perf_counter() - begun
-    return [blend_row(fitting, asking), ranker_row(fitting, asking)]
+    validation, test = both
+    asked = [Source(run.name, run.validated) for run in sources]
+    few, lesson = lesson_of(task, asked, validation, schema, seed)
+    earlier = rolled_lessons(task, sources, validation, folder, schema, seed)
+    fitting = Fitting(sources, few, lesson, earlier, validation, seed)
+    preparing = time.perf_counter() - begun
+    judges = [judged for judged in (fitting.blend(), fitting.ranker()) if judged is not None]
+    spent: dict[str, float] = {}
+    on_validation = measured(task, asked, [j.validating for j in judges], validation, schema, {})
+    live = [Source(run.name, run.models) for run in sources]
+    later = [j.judge.at(*_learned(test)) for j in judges]
+    speaking = [_opinion(judge, j.used) for judge, j in zip(later, judges, strict=True)]
+    on_test = measured(task, live, speaking, test, schema, spent)
+    asking = (time.perf_counter() - begun - preparing - sum(j.seconds for j in judges)) / len(judges)
+    rows = []
+    for j, judge, validated, tested in zip(judges, later, on_validation, on_test, strict=True):
+        used = [live[s] for s in j.used]
+        fitted = fitted_panel(task, Panel(used, judge), test, schema, test.protocol)
+        seconds = preparing + j.seconds + asking + sum(sources[s].seconds for s in j.used)
+        told = {
+            source.name: {
+                "weight" if judge.name == Blend.name else "share": judge.told(k),
+                "adds": j.without[source.name][0],
+                "± SE": j.without[source.name][1],
+                "ms a question": round(1000 * spent[source.name] / max(1, len(tested.user)), 3),
+            }
+            for k, source in enumerate(used)
+        }
+        seeds = sorted({s for n in j.used for s in sources[n].seeds})
+        # no panel is a source of another: nothing is kept of it as validated
+        rows.append(
+            Run(
+                judge.name,
+                "panel",
+                validated,
+                tested,
+                [fitted],
+                [],
+                seconds,
+                fitted.parameters,
+                seeds,
+                {"sources": told},
+            )
+        )
+    return rows
 
 
 def sources_of(task: Task, runs: Sequence[Run], primary: str) -> list[Run]:
@@ -53,97 +122,156 @@ def sources_of(task: Task, runs: Sequence[Run], primary: str) -> list[Run]:
     return [named[name] for name in (*best, *BASELINES) if name in named]
 
 
-def validated(runs: Sequence[Run]) -> list[Source]:
-    """The rows as sources, with the models that were validated."""
-    return [Source(run.name, run.validated) for run in runs]
+def lesson_of(
+    task: Recommend, sources: Sequence[Source], stage: Stage, schema: Schema, seed: int
+) -> tuple[ItemQuestions, Lesson]:
+    """Some questions of a stage in random order, what the sources propose for them, and what came."""
+    asks = task.questions(stage, schema)
+    order = np.random.default_rng(seed).permutation(len(asks)).astype(np.int64)
+    few, parts = asks.part(order[:LEARNT]), []
+    with progress(f"asking every source, {stage.name}", len(few), "questions") as advance:
+        for lo, hi, thought in thoughts(sources, few):
+            parts.append(propose(thought, item_histories(few, lo, hi), stage.masks_seen, told=True))
+            advance(hi - lo)
+    return few, Lesson.of(Candidates.joined(parts), few, Trends.of(*_learned(stage)))
+
+
+def rolled_lessons(
+    task: Recommend, sources: Sequence[Run], validation: Stage, folder: Path, schema: Schema, seed: int
+) -> list[Lesson]:
+    """A lesson of each cut before the validation's, the oldest first; sources are fitted at each, one seed of them."""
+    stages = [s for s in rolled(folder, schema, validation, ROLLED) if len(task.questions(s, schema))]
+    models = fitted_at(folder, schema, [run.validated[0] for run in sources], stages)
+    lessons = []
+    for stage, fitted in zip(stages, models, strict=True):
+        asked = [Source(run.name, [model]) for run, model in zip(sources, fitted, strict=True)]
+        lessons.append(lesson_of(task, asked, stage, schema, seed)[1].thinned(seed))
+    lessons = [lesson for lesson in lessons if lesson.came.any()]
+    if not lessons and validation.end_us is not None:
+        say("The log leaves no cut before the validation's: the ranker learns from a part of the validation's users.")
+    return lessons
+
+
+def measured(
+    task: Task,
+    sources: Sequence[Source],
+    opinions: Sequence[Opinion],
+    stage: Stage,
+    schema: Schema,
+    spent: dict[str, float],
+) -> list[Measured]:
+    """What each of several judges gives for all of a stage's questions, every source asked once.
+
+    spent : gains the seconds that each source took
+    """
+    asks = task.questions(stage, schema)
+    parts: list[list[Measured]] = [[] for _ in opinions]
+    with progress(f"judging, {stage.name}", len(asks), "questions") as advance:
+        for lo, hi, thought in thoughts(sources, asks, spent):
+            some = asks.part(np.arange(lo, hi, dtype=np.int64))
+            for opinion, found in zip(opinions, parts, strict=True):
+                chunk = iter([(0, hi - lo, opinion(thought, some))])
+                found.append(task.measure(chunk, some, schema, stage.masks_seen))
+            advance(hi - lo)
+    nothing = task.measure(iter([]), asks, schema, stage.masks_seen)
+    return [Measured.joined(found) if found else nothing for found in parts]
+
+
+def _opinion(judge: Judge, used: Sequence[int]) -> Opinion:
+    return lambda thought, some: judge([thought[s] for s in used], item_histories(some))
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """What judges are fitted on: questions of the validation in random order, and what the sources propose for them."""
+    """What judges are fitted on.
 
-    task: Recommend
+    questions, lesson : of the validation, in random order;  earlier : lessons of the cuts before, the oldest first
+    """
+
     sources: list[Run]
-    both: tuple[Stage, Stage]
-    schema: Schema
-    seed: int
-    asks: ItemQuestions  # all of the validation
     questions: ItemQuestions
-    proposed: Candidates
+    lesson: Lesson
+    earlier: list[Lesson]
+    validation: Stage
+    seed: int
 
-    @staticmethod
-    def of(task: Recommend, sources: list[Run], both: tuple[Stage, Stage], schema: Schema, seed: int) -> Fitting:
-        """Ask every source of the validation."""
-        asks = task.questions(both[0], schema)
-        order = np.random.default_rng(seed).permutation(len(asks)).astype(np.int64)
-        few = asks.part(order[:BLENDED])
-        asked, parts = validated(sources), []
-        with progress("asking every source", len(few), "questions") as advance:
-            for lo, hi, thought in thoughts(asked, few):
-                parts.append(propose(thought, item_histories(few, lo, hi), both[0].masks_seen))
-                advance(hi - lo)
-        return Fitting(task, sources, both, schema, seed, asks, few, Candidates.joined(parts))
+    def blend(self) -> Judged:
+        """The log-linear mixture of those of the sources that bring something."""
+        begun = time.perf_counter()
+        weights, gained = self._mixed(self.lesson.candidates)
+        used = np.flatnonzero(weights).tolist()
+        without = {}
+        for source in used if len(used) > 1 else ():
+            _, left = self._mixed(self.lesson.candidates.without(source))
+            without[self.sources[source].name] = _mean(gained - left)
+        if len(used) == 1:
+            without[self.sources[used[0]].name] = _mean(gained)
+        judge = Blend(weights[used])
+        return Judged(_opinion(judge, used), judge, used, without, time.perf_counter() - begun)
+
+    def _mixed(self, candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Weights, from the source that is best alone, and the NDCG@10 [Q] of the mixture."""
+        targets = self.questions.targets
+        came = candidates.came(targets)
+        alone = [float(gains(s, came, self.questions.wanted).mean()) for s in np.moveaxis(candidates.scores, 2, 0)]
+        return forward_weights(candidates, targets, int(np.argmax(alone)))
+
+    def ranker(self) -> Judged | None:
+        """The learned ranker over all sources; None where too little came of what they propose."""
+        begun = time.perf_counter()
+        stage, here = self.validation, self.lesson.thinned(self.seed)
+        users = np.random.default_rng(self.seed).integers(0, FOLDS, len(stage.timeline))  # a part for each user
+        part = users[self.questions.user]
+        lesson = Lesson.joined(self.earlier) if self.earlier else here
+        fold = np.repeat(np.arange(len(self.earlier)), [len(e) for e in self.earlier]) if self.earlier else part
+        if len(self.earlier) == 1:
+            fold = np.arange(len(lesson)) % FOLDS
+        if np.bincount(fold[lesson.came.any(axis=1)], minlength=FOLDS).min() == 0:
+            say("Next to nothing came of what the sources propose: no ranker learns from that.")
+            return None
+        trends, (others, rounds) = Trends.of(*_learned(stage)), held_out(lesson, fold, self.seed)
+        if self.earlier:
+            judge = Ranker([trained(lesson, rounds, self.seed)], trends, stage.masks_seen)
+            validating = _opinion(judge, range(len(self.sources)))
+            whole, known, unseen = Lesson.joined([lesson, here]), lesson, np.arange(len(here))
+        else:
+            by_part = Ranker(others, trends, stage.masks_seen)
+            whole, known, unseen = here, here.part(np.flatnonzero(part != 0)), np.flatnonzero(part == 0)
+
+            def validating(thought: list[NDArray[np.float32]], some: ItemQuestions) -> NDArray[np.float32]:
+                return by_part(thought, item_histories(some), users[some.user])
+
+        final = Ranker([trained(whole, rounds, self.seed)], trends, stage.masks_seen)
+        without = self._left_out(known, self.lesson.part(unseen), self.questions.wanted[unseen], rounds)
+        return Judged(validating, final, list(range(len(self.sources))), without, time.perf_counter() - begun)
+
+    def _left_out(
+        self, known: Lesson, unknown: Lesson, wanted: NDArray[np.int64], rounds: int
+    ) -> dict[str, tuple[float, float]]:
+        """What each source adds: rankers learn with and without it, from as many questions, and are asked others."""
+        some = np.random.default_rng(self.seed).permutation(len(known))[:LEARNT].astype(np.int64)
+        known = known.part(some)
+
+        def gained(known: Lesson, unknown: Lesson) -> NDArray[np.float64]:
+            return gains(predicted(trained(known, rounds, self.seed), unknown), unknown.came, wanted)
+
+        found = {}
+        with progress("leaving out each source", len(self.sources), "sources") as advance:
+            all_of_them = gained(known, unknown)
+            for s, source in enumerate(self.sources):
+                found[source.name] = _mean(all_of_them - gained(known.without(s), unknown.without(s)))
+                advance(1, source.name)
+        return found
 
 
-def blend_row(fitting: Fitting, seconds: float) -> Run:
-    """The log-linear mixture of those of the sources that bring something."""
-    begun = time.perf_counter()
-    proposed, questions = fitting.proposed, fitting.questions
-    came = proposed.came(questions.targets)
-    alone = [float(gains(logs, came, questions.wanted).mean()) for logs in np.moveaxis(proposed.scores, 2, 0)]
-    weights, _ = forward_weights(proposed, questions.targets, int(np.argmax(alone)))
-    used = np.flatnonzero(weights).tolist()
-    judge, sources = Blend(weights[used]), [fitting.sources[s] for s in used]
-    panel = Panel(validated(sources), judge)
-    seconds += time.perf_counter() - begun
-    return _row(fitting, panel.predictions(fitting.asks), judge, sources, seconds)
+def _mean(differences: NDArray[np.float64]) -> tuple[float, float]:
+    error = differences.std() / max(1, len(differences)) ** 0.5
+    return round(float(differences.mean()), 4), round(float(error), 4)
 
 
-def ranker_row(fitting: Fitting, seconds: float) -> Run:
-    """The learned ranker over all sources; on validation a question is judged by trees that never saw its user."""
-    begun = time.perf_counter()
-    validation, asks = fitting.both[0], fitting.asks
-    learnt = np.arange(min(LEARNT, len(fitting.questions)))
-    questions = fitting.questions.part(learnt)
-    proposed = Candidates(fitting.proposed.ids[learnt], fitting.proposed.scores[learnt])
-    trends = Trends.of(*_learned(validation))
-    fold = np.random.default_rng(fitting.seed).integers(0, FOLDS, len(validation.timeline))  # of each user
-    columns, came = features(proposed, item_histories(questions), trends), proposed.came(questions.targets)
-    whole, held_out = fit_ranker(columns, proposed, came, fold[questions.user], fitting.seed)
-    others = Ranker(held_out, trends, validation.masks_seen)
-
-    def unseen() -> Chunks:
-        for lo, hi, thought in thoughts(validated(fitting.sources), asks):
-            yield lo, hi, others(thought, item_histories(asks, lo, hi), fold[asks.user[lo:hi]])
-
-    seconds += time.perf_counter() - begun
-    return _row(fitting, unseen(), Ranker([whole], trends, validation.masks_seen), fitting.sources, seconds)
-
-
-def _row(fitting: Fitting, on_validation: Chunks, judge: Judge, sources: Sequence[Run], seconds: float) -> Run:
-    """A panel's row: what it predicted on validation, and the same judge over the sources of the test."""
-    begun = time.perf_counter()
-    task, schema, (validation, test) = fitting.task, fitting.schema, fitting.both
-    asked = task.questions(test, schema)
-    panel = Panel([Source(run.name, run.models) for run in sources], judge.at(*_learned(test)))
-    fitted = fitted_panel(task, panel, test, schema, test.protocol)
-    return Run(
-        judge.name,
-        "panel",
-        task.measure(on_validation, fitting.asks, schema, validation.masks_seen),
-        task.measure(panel.predictions(asked), asked, schema, test.masks_seen),
-        [fitted],
-        [],  # no panel is a source of another
-        seconds + time.perf_counter() - begun + sum(run.seconds for run in sources),
-        fitted.parameters,
-        sorted({s for run in sources for s in run.seeds}),
-        {"sources": {run.name: judge.told(k) for k, run in enumerate(sources)}},
-    )
-
-
-def _learned(stage: Stage) -> tuple[Histories, int]:
-    """What a judge takes from a stage: the training histories, and the catalogue's size."""
-    return training_histories(stage.train, stage.from_us), len(stage.prepared.vocabularies["item"])
+def _learned(stage: Stage) -> tuple[Histories, int, int]:
+    """What a judge takes from a stage: the training histories, the catalogue's size, the cut in microseconds."""
+    return training_histories(stage.train, stage.from_us), len(stage.prepared.vocabularies["item"]), stage.from_us
 
 
 def fitted_panel(task: Task, panel: Panel, stage: Stage, schema: Schema, protocol: str) -> Fitted:

@@ -44,6 +44,14 @@ class Measured:
         lists = None if seeds[0].lists is None else np.concatenate([m.lists for m in seeds if m.lists is not None])
         return Measured(seeds[0].user, values, arrays, lists)
 
+    @staticmethod
+    def joined(parts: list[Measured]) -> Measured:
+        """Several parts of the questions, one after the other."""
+        values = {name: np.concatenate([m.values[name] for m in parts]) for name in parts[0].values}
+        arrays = {name: np.concatenate([m.arrays[name] for m in parts]) for name in parts[0].arrays}
+        lists = None if parts[0].lists is None else np.concatenate([m.lists for m in parts if m.lists is not None])
+        return Measured(np.concatenate([m.user for m in parts]), values, arrays, lists)
+
 
 class Baseline(Protocol):
     """A rule or model without a network that answers a task's questions."""

@@ -20,8 +20,8 @@ class Judge(Protocol):
     def __call__(self, thought: Sequence[NDArray[np.float32]], asked: Histories) -> NDArray[np.float32]:
         """float32 [Q, items] of what each source thinks, [Q, items] each, for questions with these histories."""
 
-    def at(self, train: Histories, items: int) -> Judge:
-        """The judge as of the training histories of another cut; `items` is the catalogue's size, all ids."""
+    def at(self, train: Histories, items: int, at_us: int) -> Judge:
+        """The judge as of the training histories of another cut, `at_us`; `items` is the catalogue's size, all ids."""
 
     def told(self, source: int) -> Any:
         """What a table says of the source: its weight, or how much it was used."""
@@ -52,7 +52,7 @@ class Blend:
             mixed += weight * logs
         return mixed
 
-    def at(self, train: Histories, items: int) -> Blend:
+    def at(self, train: Histories, items: int, at_us: int) -> Blend:
         return self
 
     def told(self, source: int) -> float:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from desireline.classical.arrays import DAY_US, age_days
 from desireline.core.errors import SettingError
+from desireline.core.progress import progress
 from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
 from desireline.sequences.vocabulary import FIRST
+from desireline.tasks.questions import ItemQuestions, item_histories
 from desireline.tasks.sources import Candidates, propose
 
 TREND_DAYS = (7, 30, 90, 365)
@@ -33,9 +35,20 @@ OWN = (
     "days since last had, in its usual gaps",
     "events since last had",
     "share of the user's events",
+    "days had",
+    "share of the user's days",
 )
 USER = ("events", "items", "days with events", "days since the last event", "days between days", "events a day")
-ROUNDS, PATIENCE, FOLDS = 300, 30, 3
+TREND = (
+    "events",
+    *(f"events in {days} days" for days in TREND_DAYS),
+    "users in 30 days",
+    "days since the first event",
+    "days since the last event",
+)
+STALE = ("days since the item was counted",)
+ROUNDS = 200  # trees, at most
+UNWANTED = 60  # proposals that did not come, a question, of which a ranker learns; more of them cost time only
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
     "metric": "ndcg",
@@ -54,29 +67,40 @@ PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Trends:
-    """How items fare at a cut: float32 [items, 1 + len(TREND_DAYS)], events ever and in the last so many days."""
+    """How items fare at a cut.
 
-    counts: NDArray[np.float32]
+    table : float32 [items, TREND], nan for what never was;  at_us : the cut, in microseconds
+    """
+
+    table: NDArray[np.float32]
+    at_us: int
 
     @staticmethod
-    def of(train: Histories, items: int) -> Trends:
+    def of(train: Histories, items: int, at_us: int) -> Trends:
         """From the training histories, whose `as_of` is the cut."""
-        age = age_days(train)
+        age, rows, late = age_days(train), train.rows(), age_days(train) <= 30
         some = [train.item, *(train.item[age <= days] for days in TREND_DAYS)]
         counts = [np.bincount(item, minlength=items) for item in some]
-        return Trends(np.stack(counts, axis=1).astype(np.float32))
+        users = np.unique(rows[late] * items + train.item[late]) % items
+        first, last = np.full((2, items), np.nan)
+        np.fmax.at(first, train.item, age)
+        np.fmin.at(last, train.item, age)
+        columns = [*counts, np.bincount(users, minlength=items), first, last]
+        return Trends(np.stack(columns, axis=1).astype(np.float32), at_us)
 
 
 def features(candidates: Candidates, asked: Histories, trends: Trends) -> NDArray[np.float32]:
-    """float32 [Q, K, F]: sources' opinions and places, OWN, the item's trends, USER."""
+    """float32 [Q, K, F]: sources' opinions and places, OWN, TREND, USER, STALE."""
     own = np.full((*candidates.ids.shape, len(OWN)), np.nan, np.float32)
     user = np.full((len(candidates.ids), len(USER)), np.nan, np.float32)
     history = (asked.offsets, asked.item, asked.time, asked.as_of)
     over_blocks(len(own), lambda lo, hi: _fill(candidates.ids, *history, own, user, lo, hi))
     scores = np.where((candidates.ids >= FIRST)[..., None], candidates.scores, -np.inf)
     places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1).astype(np.float32)
-    of_user = np.broadcast_to(user[:, None], (*candidates.ids.shape, len(USER)))
-    return np.concatenate([candidates.scores, places, own, trends.counts[candidates.ids], of_user], axis=2)
+    stale = ((asked.as_of - trends.at_us) / DAY_US).astype(np.float32)
+    question = np.column_stack([user, stale])
+    of_question = np.broadcast_to(question[:, None], (*candidates.ids.shape, question.shape[1]))
+    return np.concatenate([candidates.scores, places, own, trends.table[candidates.ids], of_question], axis=2)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -91,14 +115,15 @@ def _fill(
     lo: int,
     hi: int,
 ) -> None:  # pragma: no cover
-    """Questions [lo, hi) of OWN [Q, K, 9] and USER [Q, 6]; each row of ids descends."""
+    """Questions [lo, hi) of OWN [Q, K, 11] and USER [Q, 6]; each row of ids descends."""
+    held = np.empty(ids.shape[1], np.int64)  # the day when each proposal was last had
     for q in range(lo, hi):
         begin, end = offsets[q], offsets[q + 1]
         count, days, distinct = end - begin, 0, len(np.unique(item[begin:end]))
         for k in range(ids.shape[1]):
             if ids[q, k] >= FIRST:
                 own[q, k, :4] = 0
-                own[q, k, 8] = 0
+                own[q, k, 8:] = 0
         for n in range(begin, end):
             day = time[n] // DAY_US
             if n == begin or day != time[n - 1] // DAY_US:
@@ -113,6 +138,9 @@ def _fill(
             if low == ids.shape[1] or ids[q, low] != item[n]:
                 continue
             row = own[q, low]
+            if row[0] == 0 or day != held[low]:
+                row[9] += 1
+            held[low] = day
             age = (as_of[q] - time[n]) / DAY_US
             if row[0] == 0:
                 row[5] = age  # of the first time, for now
@@ -124,7 +152,7 @@ def _fill(
         for k in range(ids.shape[1]):
             row = own[q, k]
             if row[0] > 0:
-                row[8] = row[0] / count
+                row[8], row[10] = row[0] / count, row[9] / days
                 gap = (row[5] - row[4]) / max(row[0] - 1, 1)
                 row[5] = gap if row[0] > 1 else np.nan
                 row[6] = row[4] / max(gap, 0.5) if row[0] > 1 else np.nan
@@ -166,54 +194,132 @@ class Ranker:
         np.put_along_axis(out, candidates.ids, values, axis=1)  # id 0, where nothing stands, is no item
         return out
 
-    def at(self, train: Histories, items: int) -> Ranker:
-        return Ranker(self.boosters, Trends.of(train, items), self.only_new)
+    def at(self, train: Histories, items: int, at_us: int) -> Ranker:
+        return Ranker(self.boosters, Trends.of(train, items, at_us), self.only_new)
 
     def told(self, source: int) -> float:
         """Share of the trees' gain that the source's opinion and place bring."""
         gain = np.sum([booster.feature_importance("gain") for booster in self.boosters], axis=0)
-        sources = (len(gain) - len(OWN) - len(USER) - 1 - len(TREND_DAYS)) // 2
+        sources = (len(gain) - len((*OWN, *USER, *TREND, *STALE))) // 2
         return round(float(gain[source] + gain[sources + source]) / max(float(gain.sum()), 1e-9), 4)
 
     def state(self) -> dict[str, NDArray[Any]]:
         texts = [booster.model_to_string().encode() for booster in self.boosters]
-        return {"trends": self.trends.counts, "only_new": np.array([self.only_new])} | {
-            f"booster_{k}": np.frombuffer(text, np.uint8) for k, text in enumerate(texts)
+        facts = {
+            "trends": self.trends.table,
+            "at_us": np.array([self.trends.at_us]),
+            "only_new": np.array([self.only_new]),
         }
+        return facts | {f"booster_{k}": np.frombuffer(text, np.uint8) for k, text in enumerate(texts)}
 
     @classmethod
     def load(cls, state: dict[str, NDArray[Any]]) -> Ranker:
         lightgbm = _lightgbm()
-        texts = [state[f"booster_{k}"].tobytes().decode() for k in range(len(state) - 2)]
+        texts = [state[f"booster_{k}"].tobytes().decode() for k in range(len(state) - 3)]
         boosters = [lightgbm.Booster(model_str=text) for text in texts]
-        return cls(boosters, Trends(state["trends"]), bool(state["only_new"][0]))
+        return cls(boosters, Trends(state["trends"], int(state["at_us"][0])), bool(state["only_new"][0]))
 
     @property
     def parameters(self) -> int:
         return sum(2 * booster.num_trees() * PARAMETERS["num_leaves"] for booster in self.boosters)
 
 
-def fit_ranker(
-    columns: NDArray[np.float32], candidates: Candidates, came: NDArray[np.bool_], fold: NDArray[np.int64], seed: int
-) -> tuple[Any, list[Any]]:
-    """A booster fitted on all questions, and one for each fold fitted without that fold's questions.
+@dataclass(frozen=True)
+class Lesson:
+    """What a ranker learns from: Q questions, what was proposed for them, and what came.
 
-    columns : float32 [Q, K, F];  came : bool [Q, K];  fold : int64 [Q]
-
-    How many trees: as many as were best, in the mean, for the questions left out.
+    columns : float32 [Q, K, F], the features;  came : bool [Q, K]
     """
-    useful = np.asarray(came.any(axis=1))
+
+    candidates: Candidates
+    columns: NDArray[np.float32]
+    came: NDArray[np.bool_]
+
+    @staticmethod
+    def of(candidates: Candidates, questions: ItemQuestions, trends: Trends) -> Lesson:
+        """What came of what sources propose for questions."""
+        columns = features(candidates, item_histories(questions), trends)
+        return Lesson(candidates, columns, candidates.came(questions.targets))
+
+    @staticmethod
+    def joined(parts: Sequence[Lesson]) -> Lesson:
+        """Several lessons, one after the other."""
+        candidates = Candidates.joined([part.candidates for part in parts])
+        wide = [(0, candidates.ids.shape[1] - part.came.shape[1]) for part in parts]
+        columns = [np.pad(part.columns, ((0, 0), w, (0, 0))) for part, w in zip(parts, wide, strict=True)]
+        came = [np.pad(part.came, ((0, 0), w)) for part, w in zip(parts, wide, strict=True)]
+        return Lesson(candidates, np.concatenate(columns), np.concatenate(came))
+
+    def __len__(self) -> int:
+        return len(self.came)
+
+    def part(self, rows: NDArray[np.int64]) -> Lesson:
+        """Some of the questions."""
+        return Lesson(self.candidates.part(rows), self.columns[rows], self.came[rows])
+
+    def thinned(self, seed: int) -> Lesson:
+        """With no more than UNWANTED proposals a question that did not come, drawn at random."""
+        ids = self.candidates.ids
+        draw = np.random.default_rng(seed).random(ids.shape)
+        draw[self.came], draw[ids < FIRST] = -1, 2
+        width = min(ids.shape[1], UNWANTED + int(self.came.sum(axis=1).max(initial=0)))
+        kept = np.sort(np.argpartition(draw, width - 1, axis=1)[:, :width], axis=1)
+        by_place = np.argsort(np.argsort(np.take_along_axis(draw, kept, axis=1), axis=1), axis=1)
+        few = by_place < (UNWANTED + self.came.sum(axis=1))[:, None]
+
+        def of(values: NDArray[Any]) -> NDArray[Any]:
+            return np.take_along_axis(values, kept if values.ndim == 2 else kept[..., None], axis=1)
+
+        by = None if self.candidates.by is None else of(self.candidates.by)
+        candidates = Candidates(np.where(few, of(ids), 0), of(self.candidates.scores), by)
+        return Lesson(candidates, of(self.columns), of(self.came))
+
+    def without(self, source: int) -> Lesson:
+        """As if one source had never been asked."""
+        rest = self.candidates.without(source)
+        sources = self.candidates.scores.shape[2]
+        columns = np.delete(self.columns, [source, sources + source], axis=2)
+        return Lesson(rest, columns, self.came & (rest.ids >= FIRST))
+
+
+def trained(lesson: Lesson, rounds: int, seed: int) -> Any:
+    """A booster of so many trees."""
+    return _lightgbm().train(_settings(seed), _dataset(lesson, np.ones(len(lesson), np.bool_)), rounds)
+
+
+def held_out(lesson: Lesson, fold: NDArray[np.int64], seed: int) -> tuple[list[Any], int]:
+    """For each fold a booster that never saw its questions, and the number of trees that is best over all folds.
+
+    fold : int64 [Q], from 0
+    """
+    found, curves, lightgbm = [], [], _lightgbm()
+    parts = int(fold.max()) + 1
+    with progress("learning to rank", parts * ROUNDS, "trees") as advance:
+        for part in range(parts):
+            inside = _dataset(lesson, np.not_equal(fold, part))
+            told: dict[str, dict[str, list[float]]] = {}
+            outside = _dataset(lesson, np.equal(fold, part), inside)
+            seen = [lightgbm.record_evaluation(told), lambda _: advance(1)]
+            found.append(lightgbm.train(_settings(seed), inside, ROUNDS, valid_sets=[outside], callbacks=seen))
+            curves.append(told["valid_0"]["ndcg@10"])
+    rounds = int(np.argmax(np.mean(curves, axis=0))) + 1
+    for booster in found:
+        booster.best_iteration = rounds  # it predicts and is written with so many
+    return found, rounds
+
+
+def predicted(booster: Any, lesson: Lesson) -> NDArray[np.float32]:
+    """float32 [Q, K]: what a booster thinks of the proposals; −∞ where nothing stands."""
+    there = lesson.candidates.ids >= FIRST
+    values = np.full(there.shape, -np.inf, np.float32)
+    if there.any():
+        values[there] = booster.predict(lesson.columns[there])
+    return values
+
+
+def _settings(seed: int) -> dict[str, Any]:
     # threads that wait for each other on a busy machine are many times slower than one
-    settings = PARAMETERS | {"seed": seed, "num_threads": max(1, (os.cpu_count() or 1) // 2)}
-    held_out, rounds, lightgbm = [], [], _lightgbm()
-    for part in range(FOLDS):
-        inside = _dataset(columns, candidates, came, useful & np.not_equal(fold, part))
-        outside = _dataset(columns, candidates, came, useful & np.equal(fold, part), inside)
-        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-        held_out.append(lightgbm.train(settings, inside, ROUNDS, valid_sets=[outside], callbacks=[stop]))
-        rounds.append(held_out[-1].best_iteration)
-    whole = lightgbm.train(settings, _dataset(columns, candidates, came, useful), max(1, round(float(np.mean(rounds)))))
-    return whole, held_out
+    return PARAMETERS | {"seed": seed, "num_threads": max(1, (os.cpu_count() or 1) // 2)}
 
 
 def _lightgbm() -> ModuleType:
@@ -228,13 +334,8 @@ def _lightgbm() -> ModuleType:
     return lightgbm
 
 
-def _dataset(
-    columns: NDArray[np.float32],
-    candidates: Candidates,
-    came: NDArray[np.bool_],
-    rows: NDArray[np.bool_],
-    reference: Any = None,
-) -> Any:
-    there = candidates.ids[rows] >= FIRST
-    gain = came[rows][there].astype(np.int8)
-    return _lightgbm().Dataset(columns[rows][there], gain, group=there.sum(axis=1), reference=reference)
+def _dataset(lesson: Lesson, rows: NDArray[np.bool_], reference: Any = None) -> Any:
+    rows = rows & lesson.came.any(axis=1)  # a question of which nothing was proposed teaches no order
+    there = lesson.candidates.ids[rows] >= FIRST
+    gain = lesson.came[rows][there].astype(np.int8)
+    return _lightgbm().Dataset(lesson.columns[rows][there], gain, group=there.sum(axis=1), reference=reference)

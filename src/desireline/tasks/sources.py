@@ -48,20 +48,35 @@ class Candidates:
 
     ids    : int32 [Q, K], each item once a question, 0 where nothing stands
     scores : float32 [Q, K, S], what each source thinks of each proposal, its own or another's
+    by     : bool [Q, K, S], which sources proposed it; None where nobody asked
     """
 
     ids: NDArray[np.int32]
     scores: NDArray[np.float32]
+    by: NDArray[np.bool_] | None = None
 
     @staticmethod
     def joined(parts: Sequence[Candidates]) -> Candidates:
         """Of several chunks of questions, one after the other."""
         width = max(part.ids.shape[1] for part in parts)
         wide = [(0, width - part.ids.shape[1]) for part in parts]
+        by = [part.by for part in parts if part.by is not None]
         return Candidates(
             np.concatenate([np.pad(part.ids, ((0, 0), w)) for part, w in zip(parts, wide, strict=True)]),
             np.concatenate([np.pad(part.scores, ((0, 0), w, (0, 0))) for part, w in zip(parts, wide, strict=True)]),
+            np.concatenate([np.pad(b, ((0, 0), w, (0, 0))) for b, w in zip(by, wide, strict=True)]) if by else None,
         )
+
+    def part(self, rows: NDArray[np.int64]) -> Candidates:
+        """Those of some of the questions."""
+        return Candidates(self.ids[rows], self.scores[rows], None if self.by is None else self.by[rows])
+
+    def without(self, source: int) -> Candidates:
+        """As if one source had never been asked: its opinions gone, and what it alone proposed."""
+        assert self.by is not None
+        by = np.delete(self.by, source, axis=2)
+        ids = np.where(by.any(axis=2), self.ids, 0)
+        return Candidates(ids, np.delete(self.scores, source, axis=2), by)
 
     def came(self, targets: Targets) -> NDArray[np.bool_]:
         """bool [Q, K]: whether the proposal came."""
@@ -85,19 +100,28 @@ def gains(values: NDArray[np.float32], came: NDArray[np.bool_], wanted: NDArray[
 
 
 def propose(
-    thought: Sequence[NDArray[np.float32]], asked: Histories, only_new: bool, each: int = PROPOSED
+    thought: Sequence[NDArray[np.float32]],
+    asked: Histories,
+    only_new: bool,
+    each: int = PROPOSED,
+    told: bool = False,
 ) -> Candidates:
     """The candidates of Q questions from what S sources think, [Q, items] each; each row's ids descend.
 
     A source proposes its best items that the history does not hold and, but for `only_new`, its best of all.
+
+    told : say by whom
     """
     kinds = (asked,) if only_new else (asked, None)
-    ids = np.concatenate([top_k(scores, each, seen)[0] for scores in thought for seen in kinds], axis=1)
-    ids = -np.sort(-ids, axis=1)
+    best = [np.concatenate([top_k(scores, each, seen)[0] for seen in kinds], axis=1) for scores in thought]
+    ids = -np.sort(-np.concatenate(best, axis=1), axis=1)
     ids[:, 1:][ids[:, 1:] == ids[:, :-1]] = 0
     ids = -np.sort(-ids, axis=1)
     ids = np.ascontiguousarray(ids[:, : max(1, int((ids > 0).sum(axis=1).max(initial=1)))])
-    return Candidates(ids, np.stack([np.take_along_axis(scores, ids, axis=1) for scores in thought], axis=2))
+    scores = np.stack([np.take_along_axis(scores, ids, axis=1) for scores in thought], axis=2)
+    rows = np.arange(len(ids), dtype=np.int64)[:, None] * thought[0].shape[1]
+    by = [np.isin(rows + ids, rows + own) & (ids >= FIRST) for own in best] if told else []
+    return Candidates(ids, scores, np.stack(by, axis=2) if told else None)
 
 
 def forward_weights(candidates: Candidates, targets: Targets, first: int) -> tuple[NDArray[np.float32], Floats]:

@@ -72,24 +72,32 @@ def _temporal(folder: Path, schema: Schema, at: datetime) -> tuple[Stage, Stage]
         )
     # the earlier cut follows from the log before the cut alone, so that the future cannot move it
     earlier = EventStore(folder, schema).default_cut(at)
-    made = []
-    for name, prepared in (("validation", prepare(folder, schema, earlier, at)), ("test", prepare(folder, schema, at))):
-        timeline = prepared.timeline
-        asked = _sampled(timeline, timeline["time"] >= prepared.cut_us)
-        made.append(
-            Stage(
-                name,
-                VERSIONS["temporal"],
-                prepared,
-                prepared.before,
-                prepared.cut_us,
-                timeline,
-                asked,
-                prepared.cut_us,
-                False,
-            )
-        )
-    return made[0], made[1]
+    validation = _asking("validation", prepare(folder, schema, earlier, at))
+    return validation, _asking("test", prepare(folder, schema, at))
+
+
+def rolled(folder: Path, schema: Schema, validation: Stage, most: int) -> list[Stage]:
+    """Stages like the validation at up to `most` cuts before it, the oldest first.
+
+    Each learns from what lies before its cut and is asked for what comes until the next one's. Fewer where a log's
+    beginning leaves nothing to learn from, none under leave-one-out, which knows no cut.
+    """
+    made: list[Stage] = []
+    until = validation.prepared.cut
+    while validation.end_us is not None and len(made) < most:
+        at = EventStore(folder, schema).default_cut(until)
+        if at >= until or at <= EventStore(folder, schema).span()[0]:
+            break
+        made.append(_asking(f"rolled-{len(made) + 1}", prepare(folder, schema, at, until)))
+        until = at
+    return made[::-1]
+
+
+def _asking(name: str, prepared: Prepared) -> Stage:
+    """A stage that learns from what lies before a prepared log's cut and asks for all that comes after it."""
+    timeline, cut = prepared.timeline, prepared.cut_us
+    asked = _sampled(timeline, timeline["time"] >= cut)
+    return Stage(name, VERSIONS["temporal"], prepared, prepared.before, cut, timeline, asked, cut, False)
 
 
 def _sampled(timeline: Sequences, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
