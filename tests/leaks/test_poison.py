@@ -10,9 +10,14 @@ import pytest
 
 from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import AliasSpec, EventSpec, FieldSpec, Schema, TimeSpec
+from desireline.selection.fit import run_baseline
+from desireline.selection.panel import panels
 from desireline.sequences.prepare import write_prepared
 from desireline.sequences.prepared import open_prepared
+from desireline.tasks import TASKS
+from desireline.tasks.answers import asked_now
 from desireline.tasks.questions import training_histories
+from desireline.tasks.stages import stages
 from desireline.workspace import Workspace, init_workspace
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
@@ -137,3 +142,30 @@ def test_the_item_graph_sees_only_what_lies_before_the_cut(tmp_path, poison):
         vectors.append(spectral_vectors(histories, len(held.vocabularies["item"]), 4, 0))
     assert np.isfinite(vectors[0]).any()
     np.testing.assert_array_equal(*vectors)
+
+
+def panels_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str, np.ndarray]:
+    """What blend and ranker learnt, what they gave on validation, and how they score everybody at the cut."""
+    folder = prepared(tmp_path, name, rows).parent.parent
+    task, schema = TASKS["recommend"], SCHEMA.model_copy(deep=True)
+    both = stages(folder, schema, "temporal", CUT)
+    names = ("item-knn", "own-frequency", "recent-ease", "recent-popularity")
+    grids = task.baselines(both[0].prepared, schema)
+    runs = [run_baseline(task, n, grids[n][:1], schema, both) for n in names]
+    found = {}
+    for row in panels(task, runs, both, folder, schema, 0):
+        found |= {f"{row.name} {key}": array for key, array in row.fitted.predictor.judge.state().items()}
+        found[f"{row.name} on validation"] = row.validation.values["NDCG@10"]
+        asked = asked_now(row.fitted.prepared.before, row.fitted.prepared.cut_us)
+        found[f"{row.name} scores"] = np.concatenate([s for _, _, s in row.fitted.predictions(asked)])
+    assert {"blend scores", "ranker scores", "ranker booster_0"} <= found.keys()
+    return found
+
+
+@pytest.mark.parametrize("poison", ["changed", "new users, items and times", "a bot"])
+def test_candidates_features_and_ranker_see_only_what_lies_before_the_cut(tmp_path, poison):
+    clean = panels_at_the_cut(tmp_path, "clean", log())
+    poisoned = panels_at_the_cut(tmp_path, "poisoned", POISONS[poison](log()))
+    assert clean.keys() == poisoned.keys()
+    for name, array in clean.items():
+        np.testing.assert_array_equal(array, poisoned[name], err_msg=name)
