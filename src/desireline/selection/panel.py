@@ -71,7 +71,7 @@ def panels(
     preparing = time.perf_counter() - begun
     judges = [judged for judged in (fitting.blend(), fitting.ranker()) if judged is not None]
     spent: dict[str, float] = {}
-    on_validation = measured(task, asked, [j.validating for j in judges], validation, schema, {})
+    on_validation = measured(task, asked, [j.validating for j in judges], validation, schema)
     live = [Source(run.name, run.models) for run in sources]
     later = [j.judge.at(*_learned(test)) for j in judges]
     speaking = [_opinion(judge, j.used) for judge, j in zip(later, judges, strict=True)]
@@ -158,7 +158,7 @@ def measured(
     opinions: Sequence[Opinion],
     stage: Stage,
     schema: Schema,
-    spent: dict[str, float],
+    spent: dict[str, float] | None = None,
 ) -> list[Measured]:
     """What each of several judges gives for all of a stage's questions, every source asked once.
 
@@ -226,7 +226,8 @@ class Fitting:
         fold = np.repeat(np.arange(len(self.earlier)), [len(e) for e in self.earlier]) if self.earlier else part
         if len(self.earlier) == 1:
             fold = np.arange(len(lesson)) % FOLDS
-        if np.bincount(fold[lesson.came.any(axis=1)], minlength=FOLDS).min() == 0:
+        taught = np.bincount(fold[lesson.came.any(axis=1)], minlength=FOLDS if len(self.earlier) < 2 else 0)
+        if taught.min() == 0:
             say("Next to nothing came of what the sources propose: no ranker learns from that.")
             return None
         trends, (others, rounds) = Trends.of(*_learned(stage)), held_out(lesson, fold, self.seed)

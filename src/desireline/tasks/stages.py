@@ -83,10 +83,10 @@ def rolled(folder: Path, schema: Schema, validation: Stage, most: int) -> list[S
     beginning leaves nothing to learn from, none under leave-one-out, which knows no cut.
     """
     made: list[Stage] = []
-    until = validation.prepared.cut
+    store, until = EventStore(folder, schema), validation.prepared.cut
     while validation.end_us is not None and len(made) < most:
-        at = EventStore(folder, schema).default_cut(until)
-        if at >= until or at <= EventStore(folder, schema).span()[0]:
+        at = store.default_cut(until)
+        if not store.span()[0] < at < until:
             break
         made.append(_asking(f"rolled-{len(made) + 1}", prepare(folder, schema, at, until)))
         until = at
