@@ -24,7 +24,7 @@ from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
 from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import EncoderSettings, Schema, TrainSettings
-from desireline.selection.fitted import Fitted, describe, new_network
+from desireline.selection.fitted import Fitted, describe, new_network, settled_schema
 from desireline.sequences.batches import Batch, batches
 from desireline.sequences.prepared import open_prepared
 from desireline.tasks import TASKS
@@ -192,7 +192,7 @@ def run_seed(job: Job) -> SeedRun:
     begun = time.perf_counter()
     use_threads(job.schema.train)
     task, schema = TASKS[job.task], job.schema
-    validation, test = stages(job.folder, schema, job.protocol, job.at)
+    validation, test = stages(job.folder, schema, job.protocol, job.at, task.earlier_cut(schema, job.at))
     planned = job.epochs or schema.train.epochs  # the learning rate walks the same path on both stages
     common: dict[str, Any] = {"planned": planned, "frozen": job.frozen, "checkpoints": job.folder / "training"}
     network, measured, trained, stop, validated = None, None, None, job.epochs, None
@@ -282,7 +282,7 @@ def _of_seed(run: SeedRun, weights: dict[str, Tensor], stage: Stage, schema: Sch
 
 def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage, checkpoints: Path | None) -> Fitted:
     """The single model of `info` (its model.json) with the same settings, constants and epochs, learnt from a stage."""
-    name, protocol = str(info["name"]), info["protocol"]
+    name, protocol, schema = str(info["name"]), info["protocol"], settled_schema(info, schema)
     if info["kind"] != "model":
         baseline = task.baseline(name, info["constants"], schema, stage.prepared)
         baseline.fit(stage)

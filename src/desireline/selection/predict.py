@@ -30,10 +30,27 @@ from desireline.tasks.answers import (
     next_event_answer,
     recommendation,
 )
+from desireline.tasks.churn.answers import (
+    ChurnAnswer,
+    Explanation,
+    Reason,
+    churn_answer,
+    churn_asked,
+    explained,
+    reasons,
+    segments,
+    value_edges,
+    yearly_value,
+)
+from desireline.tasks.churn.baselines import ChurnBaseline
+from desireline.tasks.churn.definition import Definition
+from desireline.tasks.churn.questions import ChurnQuestions
+from desireline.tasks.churn.snapshots import is_asked, present_rows
+from desireline.tasks.churn.task import Churn
 from desireline.tasks.questions import Questions, item_histories
 from desireline.training.network import Network
 
-Answer = Recommendation | NextEventAnswer
+Answer = Recommendation | NextEventAnswer | ChurnAnswer
 
 
 def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wishes: Wishes) -> Answer:
@@ -44,14 +61,17 @@ def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wis
     history = cut(events, as_of)[0]
     if fitted.prepared.schema.alias:
         history = history.filter(pl.col("event") != fitted.prepared.schema.alias.event)
-    sequences = encode_events(history, fitted.prepared)
-    questions = asked_now(sequences, to_us(as_of))
+    questions = _asked(fitted, history, as_of)
     if len(questions) == 0:
         raise UnknownUserError(
             f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
             "from. Give one with --history FILE."
         )
     for lo, _, predicted in fitted.predictions(questions):
+        if isinstance(questions, ChurnQuestions):
+            segment = churn_segments(fitted, questions.rows)[0]
+            why = reasons_of(fitted, questions, history)
+            return churn_answer(questions, 0, float(predicted[0]), segment, why)
         if fitted.task.name == "next_event":
             return next_event_answer(user, to_us(as_of), predicted, lo, wishes.k, fitted.prepared, _timed(fitted))
         ids, scores = item_lists(
@@ -61,6 +81,57 @@ def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wis
             user, questions, 0, ids[0], scores[0], fitted.prepared, opinions(fitted, questions, ids[0])
         )
     raise AssertionError("a question was asked and not answered")
+
+
+def _asked(fitted: Fitted, events: pl.DataFrame, as_of: datetime) -> Questions:
+    """One question a user of an event frame of whole users, all before `as_of`."""
+    if fitted.task.name == Churn.name:
+        return churn_asked(events, fitted.prepared, as_of)
+    return asked_now(encode_events(events, fitted.prepared), to_us(as_of))
+
+
+def churn_segments(fitted: Fitted, rows: pl.DataFrame) -> list[str]:
+    """The segment of each row of a snapshot, by the values of those asked about at the model's cut."""
+    of = Definition.of(fitted.prepared.schema.churn)
+    return segments(rows, of, value_edges(present_rows(fitted.prepared, of).filter(is_asked(of))))
+
+
+def reasons_of(fitted: Fitted, questions: ChurnQuestions, history: pl.DataFrame) -> list[Reason]:
+    """Why the first question's user is likely to leave or to stay."""
+    schema, shares = fitted.prepared.schema, None
+    if isinstance(fitted.predictor, ChurnBaseline):
+        shares = fitted.predictor.shares(questions.rows[:1])
+    return reasons(questions.rows.row(0, named=True), shares, history, schema, Definition.of(schema.churn))
+
+
+def explanation(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime) -> Explanation:
+    """The answer for a user with every number behind it. Raises UnknownUserError as `answer` does."""
+    history, schema = cut(events, as_of)[0], fitted.prepared.schema
+    told = answer(fitted, events, user, as_of, Wishes())
+    assert isinstance(told, ChurnAnswer)
+    questions = churn_asked(history, fitted.prepared, as_of)
+    shares = fitted.predictor.shares(questions.rows[:1]) if isinstance(fitted.predictor, ChurnBaseline) else None
+    row, of = questions.rows.row(0, named=True), Definition.of(schema.churn)
+    return explained(told, fitted.id, row, shares, reasons(row, shares, history, schema, of), schema)
+
+
+def churn_risks(folder: Path, fitted: Fitted, as_of: datetime) -> pl.DataFrame:
+    """Every user's `user, probability, segment` and yearly `value`. Raises DataError for a log without values."""
+    parts = []
+    for frame, questions in _answers(folder, fitted, as_of, Wishes()):
+        assert isinstance(questions, ChurnQuestions)
+        known = questions.rows.select(
+            value_365d=pl.col("value_365d").fill_null(0.0), known=pl.col("days_since_first_return").fill_null(0.0)
+        )
+        parts.append(pl.concat([frame.select("user", "probability", "segment"), known], how="horizontal"))
+    risks = pl.concat(parts) if parts else pl.DataFrame()
+    if risks.height == 0 or not (risks["value_365d"] != 0).any():
+        raise DataError(
+            "No event of the last year has a value, so nobody knows what a user is worth: declare `value` in "
+            "desireline.yaml."
+        )
+    value = yearly_value(risks["value_365d"].to_numpy(), risks["known"].to_numpy())
+    return risks.select("user", "probability", "segment").with_columns(value=pl.Series(value))
 
 
 def opinions(fitted: Fitted, questions: Questions, ids: NDArray[np.int32]) -> list[str]:
@@ -80,6 +151,11 @@ def opinions(fitted: Fitted, questions: Questions, ids: NDArray[np.int32]) -> li
 
 def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[pl.DataFrame]:
     """The answers for every user with an event before `as_of`, a frame for each range of buckets; bounded memory."""
+    yield from (frame for frame, _ in _answers(folder, fitted, as_of, wishes))
+
+
+def _answers(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[tuple[pl.DataFrame, Questions]]:
+    """Frames of answers, each with the questions that it answers some or all of."""
     store = EventStore(folder, fitted.prepared.schema)
     width = max(1, min(BUCKETS, int(BUCKETS * 200_000 / max(1, store.count()))))
     with progress(f"{fitted.task.name}: answering", store.count()) as advance:
@@ -90,14 +166,26 @@ def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) ->
             if fitted.prepared.schema.alias:
                 events = events.filter(pl.col("event") != fitted.prepared.schema.alias.event)
             if events.height:
-                questions = asked_now(encode_events(events, fitted.prepared), to_us(as_of))
+                questions = _asked(fitted, events, as_of)
                 if len(questions):
-                    yield from _frames(fitted, questions, wishes)
+                    yield from ((frame, questions) for frame in _frames(fitted, questions, wishes))
             advance(read)
 
 
 def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl.DataFrame]:
     users = questions.timeline.users.gather(questions.user)
+    if isinstance(questions, ChurnQuestions):
+        odds = np.concatenate([predicted for _, _, predicted in fitted.predictions(questions)])
+        yield pl.DataFrame(
+            {
+                "user": users,
+                "as_of": questions.rows["as_of"],
+                "horizon_s": (questions.horizon_us + questions.gap_us) / 1e6,
+                "probability": 1 / (1 + np.exp(-odds)),
+                "segment": pl.Series(churn_segments(fitted, questions.rows), dtype=pl.String),
+            }
+        )
+        return
     out, vectors, items = (
         barred(wishes, fitted.prepared),
         item_vectors(fitted, wishes),
