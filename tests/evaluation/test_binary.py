@@ -24,8 +24,8 @@ def test_figures_are_those_of_scikit_learn(n: int, steps: int) -> None:
     assert found["AUPRC"].value == pytest.approx(average_precision_score(truth, probability))
     assert found["Brier"].value == pytest.approx(brier_score_loss(truth, probability))
     assert found["log-loss"].value == pytest.approx(log_loss(truth, probability))
-    for metric in found.values():
-        assert metric.low <= metric.value <= metric.high
+    for name in set(found) - {"ECE"}:  # chance adds to an absolute error in every resample
+        assert found[name].low <= found[name].value <= found[name].high
 
 
 def test_lift_is_the_share_among_the_top_by_the_share_of_all() -> None:

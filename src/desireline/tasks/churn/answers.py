@@ -60,7 +60,7 @@ class ChurnAnswer:
     """Whether a user will be gone: no event of the kind within `horizon_s` seconds of `as_of`, the gap included.
 
     segment : tenure and value, or why the user is not among those asked about
-    evidence : the ids of the events behind each reason
+    evidence : the ids of the events behind each reason;  level : how sure the season's level is, in words
     """
 
     user: str
@@ -70,6 +70,7 @@ class ChurnAnswer:
     segment: str
     reasons: list[str]
     evidence: list[list[int]]
+    level: str
 
 
 def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> ChurnQuestions:
@@ -87,9 +88,8 @@ def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> C
     now_us, horizon = to_us(as_of), rows["horizon_us"].to_numpy()
     season, moments = Season.of(prepared, of, schema.churn.dates), np.full(len(user), now_us, np.int64)
     unknown, level = np.full(len(user), np.nan), np.full(len(user), season.at(now_us))
-    return ChurnQuestions(
-        sequences, user, place, moments, rows, unknown, horizon, of.gap_us, level, season.error(now_us)
-    )
+    known, error = season.knows_year_before(now_us), season.error(now_us)
+    return ChurnQuestions(sequences, user, place, moments, rows, unknown, horizon, of.gap_us, level, error, known)
 
 
 def value_edges(rows: pl.DataFrame) -> tuple[float, float]:
@@ -142,7 +142,20 @@ def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: 
         segment,
         [reason.text for reason in why],
         [reason.events for reason in why],
+        level_told(questions, row, log_odds),
     )
+
+
+def level_told(questions: ChurnQuestions, row: int, log_odds: float) -> str:
+    """How far the probability may be off because nobody knows what the season will bring."""
+    error = questions.level_error
+    if not np.isfinite(error):
+        return "one past moment only: how far the season moves the level is not known"
+    low, high = (float(1 / (1 + np.exp(-(log_odds + sign * error)))) for sign in (-1, 1))
+    span = f"the probability lies between {low:.0%} and {high:.0%}, two times in three, for the season alone"
+    if questions.knows_year:
+        return f"set by the same season a year earlier: {span}"
+    return f"the log holds no same season a year earlier, so the level is uncertain: {span}"
 
 
 def group_of(name: str) -> str:
@@ -166,10 +179,10 @@ def reasons(
         text, evidence = _sentence(group, row, events, schema, of)
         if not text:
             continue
-        share = by_group.get(group) if shares is not None else None
-        if share is not None:
-            text = f"{'raises' if share > 0 else 'lowers'} the risk: {text}"
-        told.append(Reason(text, share, evidence))
+        moves = by_group.get(group) if shares is not None else None
+        if moves is not None:
+            text = f"{'raises' if moves > 0 else 'lowers'} the risk: {text}"
+        told.append(Reason(text, moves, evidence))
     return told[:SHOWN]
 
 
@@ -192,14 +205,19 @@ def _sentence(
     if group == "recency":
         if since is None:
             return f"no {word} so far", ids(events.tail(1))
-        usual = f", {since / gap:.1f} times the usual gap of {_days(gap)}" if gap else ""
+        usual = ""
+        if gap:
+            late = f"{since / gap:.1f} times" if since >= gap else "within"
+            usual = f", {late} the usual gap of {_days(gap)}"
         return f"last {word} {_days(since)} ago{usual}", ids(back.filter(pl.col("time") == back["time"].max()))
     if group == "frequency":
         days, half = number("returns_365d") or 0.0, number("returns_180d") or 0.0
-        return f"{_count(days, 'day')} with a {word} in the last year, {half:.0f} of them in its last half", ids(back)
+        lately = f", {half:.0f} of them in its last half" if days else ""
+        return f"{_count(days, 'day')} with a {word} in the last year{lately}", ids(back)
     if group == "value" and back["value"].is_not_null().any():
         spent = number("value_365d") or 0.0
-        return f"value of {spent:,.2f} in the last year", ids(back.sort("value", nulls_last=False))
+        worth = f"value of {spent:,.2f}" if spent else "nothing of value"
+        return f"{worth} in the last year", ids(back.sort("value", nulls_last=False))
     if group == "tenure" and (first := number("days_since_first_return")) is not None:
         return f"first {word} {_days(first)} ago", ids(back.head(1))
     if group == "season" and (earlier := number("returns_year_ago")) is not None:

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from desireline.core.errors import DataError
 from desireline.sequences.prepared import iso
 from desireline.tasks.churn.definition import Definition
-from desireline.tasks.churn.models import RFM, AggregateTrees, Recency, Scorer, logistic
+from desireline.tasks.churn.models import RFM, AggregateTrees, Lifetimes, Recency, Scorer, logistic
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.season import Season
 from desireline.tasks.churn.snapshots import past_rows
 from desireline.tasks.interface import Chunks
 from desireline.tasks.stages import Stage
 
-SCORERS: dict[str, Callable[[], Scorer]] = {
-    "recency": Recency,
-    "rfm": RFM,
-    "aggregates+lightgbm": AggregateTrees,
+SCORERS: dict[str, Callable[[Definition], Scorer]] = {
+    "recency": lambda of: Recency(),
+    "rfm": lambda of: RFM(),
+    "bg-nbd": lambda of: Lifetimes("bg-nbd", of),
+    "mbg-nbd": lambda of: Lifetimes("mbg-nbd", of),
+    "pareto-nbd": lambda of: Lifetimes("pareto-nbd", of),
+    "aggregates+lightgbm": lambda of: AggregateTrees(),
 }
 
 

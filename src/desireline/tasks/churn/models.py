@@ -13,13 +13,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from desireline.classical.buy_till_you_die import BuyTillYouDie
+from desireline.classical.repeats import Repeats
 from desireline.classical.trees import FOLDS, Trees
 from desireline.events.frame import content_hash
+from desireline.tasks.churn.definition import DAY_US, Definition
 
 Floats = NDArray[np.float64]
 KEYS = ("user", "as_of", "horizon_us", "churned")
 CLASSES = 5  # of recency, frequency and value each, as direct mailers have it
 RIDGE = 1e-3
+EDGE = 1e-6  # probabilities are kept so far from 0 and 1
 
 
 class Scorer(Protocol):
@@ -114,6 +118,34 @@ class RFM(Logistic):
         self.edges = state["edges"]
 
 
+class Lifetimes:
+    """A buy-till-you-die law on each customer's returns: the probability of a silent horizon, as log odds.
+
+    Fitted on the newest past moment alone, so that every customer counts once; it knows no label and no season.
+    """
+
+    def __init__(self, law: str, of: Definition) -> None:
+        self.model, self.horizon_d, self.gap_d = BuyTillYouDie(law), of.horizon_us / DAY_US, of.gap_us / DAY_US
+
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+        self.model.fit(repeats(rows.filter(pl.col("as_of") == pl.col("as_of").max())), seed)
+        return self.log_odds(rows)
+
+    def log_odds(self, rows: pl.DataFrame) -> Floats:
+        silent = self.model.silence_probability(repeats(rows), self.horizon_d, self.gap_d)
+        return np.log(np.clip(silent, EDGE, 1 - EDGE)) - np.log1p(-np.clip(silent, EDGE, 1 - EDGE))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return self.model.state()
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self.model.load(state)
+
+    @property
+    def parameters(self) -> int:
+        return self.model.parameters
+
+
 class AggregateTrees:
     """Trees on every number of a snapshot."""
 
@@ -142,6 +174,15 @@ class AggregateTrees:
     @property
     def parameters(self) -> int:
         return self.trees.parameters
+
+
+def repeats(rows: pl.DataFrame) -> Repeats:
+    """The returns of a snapshot's users in whole days; who never returned has none, since the first event."""
+    age = np.ceil(rows.select(pl.coalesce("days_since_first_return", "days_since_first")).to_series().to_numpy())
+    since = np.ceil(rows["days_since_return"].fill_null(float("nan")).to_numpy())
+    last = np.where(np.isnan(since), 0.0, age - since)
+    again = np.where(last > 0, np.maximum(rows["returns"].to_numpy() - 1, 0), 0.0)
+    return Repeats(again, np.where(again > 0, last, 0.0), age)
 
 
 def numbers(rows: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ class ChurnQuestions(Questions):
     rows : one a question, what is known as of it (`snapshots.snapshot`, with `as_of` and `horizon_us`)
     churned : float64 [Q], 1 gone, 0 not, nan not known;  horizon_us : int64 [Q];  gap_us : the same for all
     level : float64 [Q], how far the log is from its usual level, in log odds;  level_error : its standard error
+    knows_year : whether it rests on the same season a year earlier
     """
 
     rows: pl.DataFrame
@@ -32,6 +33,7 @@ class ChurnQuestions(Questions):
     gap_us: int
     level: NDArray[np.float64]
     level_error: float
+    knows_year: bool
 
 
 def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
@@ -54,4 +56,5 @@ def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
     churned = np.where(known, 1.0 - back, np.nan)
     season, moments = Season.of(stage.prepared, of, dates), np.full(len(user), cut, np.int64)
     level = np.full(len(user), season.at(cut))
-    return ChurnQuestions(timeline, user, place, moments, rows, churned, horizon, of.gap_us, level, season.error(cut))
+    known_year, error = season.knows_year_before(cut), season.error(cut)
+    return ChurnQuestions(timeline, user, place, moments, rows, churned, horizon, of.gap_us, level, error, known_year)

@@ -175,7 +175,8 @@ class Churn:
         return {name: [{}] for name in SCORERS}
 
     def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
-        return ChurnBaseline(SCORERS[name](), Definition.of(schema.churn), schema.churn.dates)
+        of = Definition.of(schema.churn)
+        return ChurnBaseline(SCORERS[name](of), of, schema.churn.dates)
 
 
 def settled_at(folder: Path, schema: Schema, at: datetime) -> Schema:
