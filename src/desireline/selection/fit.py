@@ -118,10 +118,11 @@ def train_network(
     checkpoints : a folder for exact resume;  watch : told each epoch's number and validation figure, to be maximised
     """
     network = new_network(task, encoder, schema.encoder, stage.prepared, seed)
-    labels = task.labels(stage.train, stage.end_us, schema)
+    train_on = task.read(stage.train, schema)
+    labels = task.labels(train_on, stage.end_us, schema)
     task.start(network, labels)
     if schema.encoder.items == "spectral":
-        histories = training_histories(stage.train, stage.from_us)
+        histories = training_histories(train_on, stage.from_us)
         network.embedding.start_items(spectral_vectors(histories, network.inputs.items, schema.encoder.d_model, seed))
     if frozen:
         for parameter in network.encoder.parameters():
@@ -146,10 +147,10 @@ def train_network(
         say(f"Going on with an unfinished training of {encoder} for {task.name} (seed {seed}).")
 
     def loss(batch: Batch) -> tuple[Tensor, int]:
-        hidden, places = network(stage.train, batch)
+        hidden, places = network(train_on, batch)
         value, targets = task.loss(network, hidden, places, labels, settings)
         if settings.contrastive and targets:
-            value = value + settings.contrastive * targets * contrast(network, stage.train, batch, settings.temperature)
+            value = value + settings.contrastive * targets * contrast(network, train_on, batch, settings.temperature)
         return value, targets
 
     figures: list[float] = []
@@ -169,7 +170,7 @@ def train_network(
         network,
         loss,
         lambda epoch: batches(
-            stage.train, network.encoder.layout, schema.encoder.length, settings.batch_targets, seed, epoch
+            train_on, network.encoder.layout, schema.encoder.length, settings.batch_targets, seed, epoch
         ),
         task.count(labels),
         settings,

@@ -180,7 +180,7 @@ def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl
             {
                 "user": users,
                 "as_of": questions.rows["as_of"],
-                "horizon_s": (questions.horizon_us + questions.gap_us) / 1e6,
+                "horizon_s": (questions.horizon_us + questions.of.gap_us) / 1e6,
                 "probability": 1 / (1 + np.exp(-odds)),
                 "segment": pl.Series(churn_segments(fitted, questions.rows), dtype=pl.String),
             }

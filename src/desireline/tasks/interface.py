@@ -95,6 +95,9 @@ class Task(Protocol):
     def is_loss(self, metric: str) -> bool:
         """Whether less is better."""
 
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        """What of a log a network reads in training: all of it, or some events of each user."""
+
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         """What turns a hidden state into this task's predictions."""
 

@@ -97,6 +97,9 @@ class NextEvent:
     def is_loss(self, metric: str) -> bool:
         return metric in ("log-loss", "CRPS", "ECE")
 
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        return sequences
+
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         item = nn.Linear(d_model, d_model)
         nn.init.eye_(item.weight)  # begins as the hidden state itself, which the event's own item goes into

@@ -79,6 +79,9 @@ class Recommend:
     def is_loss(self, metric: str) -> bool:
         return False
 
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        return sequences
+
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         return nn.Identity()  # the item table is the head
 

@@ -86,10 +86,9 @@ def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> C
     user, place = rows["row"].to_numpy(), rows["place"].to_numpy()
     rows = rows.drop("row", "place")
     now_us, horizon = to_us(as_of), rows["horizon_us"].to_numpy()
-    season, moments = Season.of(prepared, of, schema.churn.dates), np.full(len(user), now_us, np.int64)
-    unknown, level = np.full(len(user), np.nan), np.full(len(user), season.at(now_us))
-    known, error = season.knows_year_before(now_us), season.error(now_us)
-    return ChurnQuestions(sequences, user, place, moments, rows, unknown, horizon, of.gap_us, level, error, known)
+    moments, level = np.full(len(user), now_us, np.int64), Season.of(prepared, of, schema.churn.dates).at(now_us)
+    unknown = np.full(len(user), np.nan)
+    return ChurnQuestions(sequences, user, place, moments, rows, unknown, horizon, of, level)
 
 
 def value_edges(rows: pl.DataFrame) -> tuple[float, float]:
@@ -137,7 +136,7 @@ def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: 
     return ChurnAnswer(
         str(known["user"]),
         iso(known["as_of"]),
-        (questions.horizon_us[row].item() + questions.gap_us) / 1e6,
+        (questions.horizon_us[row].item() + questions.of.gap_us) / 1e6,
         float(1 / (1 + np.exp(-log_odds))),
         segment,
         [reason.text for reason in why],
@@ -148,12 +147,12 @@ def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: 
 
 def level_told(questions: ChurnQuestions, row: int, log_odds: float) -> str:
     """How far the probability may be off because nobody knows what the season will bring."""
-    error = questions.level_error
+    error = questions.level.error
     if not np.isfinite(error):
         return "one past moment only: how far the season moves the level is not known"
     low, high = (float(1 / (1 + np.exp(-(log_odds + sign * error)))) for sign in (-1, 1))
     span = f"the probability lies between {low:.0%} and {high:.0%}, two times in three, for the season alone"
-    if questions.knows_year:
+    if questions.level.knows_year:
         return f"set by the same season a year earlier: {span}"
     return f"the log holds no same season a year earlier, so the level is uncertain: {span}"
 

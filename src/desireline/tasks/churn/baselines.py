@@ -61,7 +61,7 @@ class ChurnBaseline:
         """Log odds float64 [Q] of leaving."""
         if len(questions):
             odds = self.scorer.log_odds(questions.rows)
-            yield 0, len(questions), questions.level + self.scale[0] + self.scale[1] * odds
+            yield 0, len(questions), questions.level.log_odds + self.scale[0] + self.scale[1] * odds
 
     def shares(self, rows: pl.DataFrame) -> dict[str, float] | None:
         """What each number adds to the log odds of the first row; None where the scorer cannot tell."""

@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 KEYS = ("user", "as_of", "horizon_us", "churned")
 CLASSES = 5  # of recency, frequency and value each, as direct mailers have it
 RIDGE = 1e-3
+MOST = 10_000  # customers that a law of lifetimes is fitted on
 EDGE = 1e-6  # probabilities are kept so far from 0 and 1
 
 
@@ -128,7 +129,8 @@ class Lifetimes:
         self.model, self.horizon_d, self.gap_d = BuyTillYouDie(law), of.horizon_us / DAY_US, of.gap_us / DAY_US
 
     def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
-        self.model.fit(repeats(rows.filter(pl.col("as_of") == pl.col("as_of").max())), seed)
+        newest = repeats(rows.filter(pl.col("as_of") == pl.col("as_of").max()))
+        self.model.fit(newest.sample(MOST, seed), seed)
         return self.log_odds(rows)
 
     def log_odds(self, rows: pl.DataFrame) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from desireline.sequences.prepared import to_us
 from desireline.tasks.answers import asked_now
 from desireline.tasks.churn.definition import Definition, is_return
-from desireline.tasks.churn.season import Season
+from desireline.tasks.churn.season import Level, Season
 from desireline.tasks.churn.snapshots import is_asked, present_rows
 from desireline.tasks.questions import Questions
 from desireline.tasks.stages import Stage
@@ -22,18 +22,15 @@ class ChurnQuestions(Questions):
     """Will the user be gone?
 
     rows : one a question, what is known as of it (`snapshots.snapshot`, with `as_of` and `horizon_us`)
-    churned : float64 [Q], 1 gone, 0 not, nan not known;  horizon_us : int64 [Q];  gap_us : the same for all
-    level : float64 [Q], how far the log is from its usual level, in log odds;  level_error : its standard error
-    knows_year : whether it rests on the same season a year earlier
+    churned : float64 [Q], 1 gone, 0 not, nan not known;  horizon_us : int64 [Q]
+    level : how far the log is from its usual level at the moment of the questions
     """
 
     rows: pl.DataFrame
     churned: NDArray[np.float64]
     horizon_us: NDArray[np.int64]
-    gap_us: int
-    level: NDArray[np.float64]
-    level_error: float
-    knows_year: bool
+    of: Definition
+    level: Level
 
 
 def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
@@ -54,7 +51,5 @@ def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
     observed = stage.until_us if stage.prepared.until is None else to_us(stage.prepared.until)
     known = end[user] <= observed
     churned = np.where(known, 1.0 - back, np.nan)
-    season, moments = Season.of(stage.prepared, of, dates), np.full(len(user), cut, np.int64)
-    level = np.full(len(user), season.at(cut))
-    known_year, error = season.knows_year_before(cut), season.error(cut)
-    return ChurnQuestions(timeline, user, place, moments, rows, churned, horizon, of.gap_us, level, error, known_year)
+    moments, level = np.full(len(user), cut, np.int64), Season.of(stage.prepared, of, dates).at(cut)
+    return ChurnQuestions(timeline, user, place, moments, rows, churned, horizon, of, level)

@@ -37,6 +37,15 @@ NUMBERS = [
 
 
 @dataclass(frozen=True)
+class Level:
+    """Of one moment: log odds by the mean of all, their standard error, and whether a year before tells them."""
+
+    log_odds: float
+    error: float
+    knows_year: bool
+
+
+@dataclass(frozen=True)
 class Season:
     """Levels of past moments.
 
@@ -73,7 +82,11 @@ class Season:
         levels = np.concatenate([[0.0], found[1 : len(moments)]])
         return Season(moments, levels - levels.mean(), comparable_us)
 
-    def at(self, as_of_us: int) -> float:
+    def at(self, as_of_us: int) -> Level:
+        """The level of a moment to come."""
+        return Level(self.level(as_of_us), self.error(as_of_us), self.knows_year_before(as_of_us))
+
+    def level(self, as_of_us: int) -> float:
         """The level of a moment: its own where it is a past one, else the forecast."""
         if len(self.moments) == 0:
             return 0.0
@@ -111,4 +124,4 @@ class Season:
     def of_rows(self, rows: pl.DataFrame) -> Floats:
         """float64 [R]: the level of each row's moment."""
         moments, which = np.unique(rows["as_of"].dt.epoch("us").to_numpy(), return_inverse=True)
-        return np.array([self.at(int(moment)) for moment in moments])[which]
+        return np.array([self.level(int(moment)) for moment in moments])[which]

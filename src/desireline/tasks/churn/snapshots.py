@@ -30,7 +30,7 @@ from desireline.schema.model import Schema
 from desireline.sequences.prepared import Prepared
 from desireline.tasks.churn.definition import DAY_US, Definition
 
-VERSION = 1  # of the rows kept on disk
+VERSION = 2  # of the rows kept on disk
 MOST_ROWS = 400_000
 READ_EVENTS = 500_000  # events held at once, or the users of one bucket
 YEAR = timedelta(days=365)
@@ -61,7 +61,8 @@ def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Sch
     kept = events.filter(pl.Series(target)).select("user", "time", "value")
     now = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
     occasion = pl.col("time").dt.epoch("us") // of.unit_us
-    days = kept.group_by("user", occasion.alias("occasion"), maintain_order=True).agg(pl.col("time").first())
+    by_occasion = kept.group_by("user", occasion.alias("occasion"), maintain_order=True)
+    days = by_occasion.agg(pl.col("time").first(), last=pl.col("time").last())
     age = (now - pl.col("time")).dt.total_microseconds()
     gap = pl.col("time").diff().dt.total_microseconds() / DAY_US
     season = age.is_between(YEAR // timedelta(microseconds=1) - of.gap_us - of.horizon_us, _us(YEAR), closed="right")
@@ -70,7 +71,7 @@ def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Sch
         returns_180d=(age <= 180 * DAY_US).sum().cast(pl.Float64),
         returns_365d=(age <= 365 * DAY_US).sum().cast(pl.Float64),
         returns_year_ago=season.sum().cast(pl.Float64),
-        days_since_return=age.last() / DAY_US,
+        days_since_return=(now - pl.col("last").last()).dt.total_microseconds() / DAY_US,
         days_since_first_return=age.first() / DAY_US,
         return_gap_median_d=gap.median(),
         return_gap_longest_d=gap.max(),

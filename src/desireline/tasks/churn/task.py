@@ -86,6 +86,13 @@ class Churn:
         """The validation's cut: its horizon ends at the test's."""
         return at - Definition.of(schema.churn).span
 
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        """The last event of each occasion: when people come says more of whether they will than what lay in a basket.
+
+        A shop's invoice of twenty lines is one event then, and the network reads a twentieth of the log.
+        """
+        return sequences.take(_ends_occasion(sequences, Definition.of(schema.churn).unit_us))
+
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         return nn.ModuleDict({"hazard": Hazard(d_model)})
 
@@ -97,10 +104,8 @@ class Churn:
         of = Definition.of(schema.churn)
         if end_us is None:
             raise DataError("Churn needs a cut in time: leave-one-out knows none. Use --protocol temporal.")
-        time, n = np.asarray(train["time"]), train.events
-        owner, occasion = train.rows(), np.asarray(train["time"]) // of.unit_us
-        last = np.ones(n, bool)  # of its occasion
-        last[:-1] = (owner[1:] != owner[:-1]) | (occasion[1:] != occasion[:-1])
+        time, n, owner = np.asarray(train["time"]), train.events, train.rows()
+        last = _ends_occasion(train, of.unit_us)
         back = np.flatnonzero(is_return(train, of.by))
         after = np.searchsorted(back, np.arange(n), side="right")
         found = np.append(back, n)[after]
@@ -142,20 +147,24 @@ class Churn:
         return churn_questions(stage, Definition.of(schema.churn), schema.churn.dates)
 
     def network_predictions(self, network: Network, questions: ChurnQuestions) -> Chunks:
-        hidden = network.encode(questions.timeline, questions.place)
+        timeline, unit = questions.timeline, questions.of.unit_us
+        seen = timeline.upto(questions.user, questions.place)
+        read = seen.take(_ends_occasion(seen, unit))
+        hidden = network.encode(read, read.offsets[questions.user + 1] - 1)
         silent = (questions.as_of - questions.timeline["time"][questions.place]) / DAY_US
-        until = silent + (questions.gap_us + questions.horizon_us) / DAY_US
+        until = silent + (questions.of.gap_us + questions.horizon_us) / DAY_US
         hazard = _hazard(network)
         with torch.inference_mode():
             odds = hazard.log_odds_away(hidden, torch.from_numpy(silent), torch.from_numpy(until))
-        yield 0, len(questions), questions.level + (hazard.shift + hazard.scale * odds).numpy()
+        yield 0, len(questions), questions.level.log_odds + (hazard.shift + hazard.scale * odds).numpy()
 
     def measure(self, chunks: Chunks, questions: ChurnQuestions, schema: Schema, masks_seen: bool) -> Measured:
         odds = np.concatenate([predicted for _, _, predicted in chunks] or [np.empty(0)])
         probability = 1 / (1 + np.exp(-odds))
         values = binary_values(probability, questions.churned)
         arrays = {"probability": probability, "truth": questions.churned, "user": questions.user}
-        arrays |= {"log odds": odds - questions.level, "level": questions.level}
+        level = np.full(len(odds), questions.level.log_odds)
+        arrays |= {"log odds": odds - level, "level": level}
         return Measured(questions.user, values, arrays)
 
     def metrics(self, measured: Measured, resamples: int, seed: int) -> dict[str, Metric]:
@@ -177,6 +186,14 @@ class Churn:
     def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
         of = Definition.of(schema.churn)
         return ChurnBaseline(SCORERS[name](of), of, schema.churn.dates)
+
+
+def _ends_occasion(sequences: Sequences, unit_us: int) -> NDArray[np.bool_]:
+    """bool [N]: each user's last event of a day, or of an hour."""
+    owner, occasion = sequences.rows(), np.asarray(sequences["time"]) // unit_us
+    last = np.ones(sequences.events, bool)
+    last[:-1] = (owner[1:] != owner[:-1]) | (occasion[1:] != occasion[:-1])
+    return last
 
 
 def settled_at(folder: Path, schema: Schema, at: datetime) -> Schema:
