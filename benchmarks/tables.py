@@ -81,6 +81,62 @@ def speed(name: str, found: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def grid(columns: list[str], lines: list[list[str]]) -> list[str]:
+    """A table, its first column to the left."""
+    head = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    return [*head, *("| " + " | ".join(line) + " |" for line in lines), ""]
+
+
+def churn(found: dict[str, Any]) -> str:
+    """The chapter of churn: a few tables a log, then published fits and costs."""
+    lines = [f"## {found['title']}", "", footer(found), "", f"`{found['command']}`", ""]
+    for name in dict.fromkeys(date["set"] for date in found["dates"]):
+        lines += churn_set(name, [date for date in found["dates"] if date["set"] == name])
+    for title, rows in (("Published fits of CDNOW", found["fits"]), ("Cost of answers", found["scoring"])):
+        if rows:
+            body = [["–" if v is None else v if isinstance(v, str) else f"{v:,}" for v in row.values()] for row in rows]
+            lines += [f"### {title}", "", *grid(list(rows[0]), body)]
+    lines += [f"- {note}" for note in found["notes"]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def churn_set(name: str, dates: list[dict[str, Any]]) -> list[str]:
+    """One log: the chosen row, every row beside it, calibration and season, a line or a column each date."""
+    lines = [f"### {NAMES.get(f'quality-{name}', name.upper())}", ""]
+    metrics = [{row["row"]: row["metrics"] for row in date["rows"]} for date in dates]
+    shown, body = ["AUROC", "AUPRC", "lift@5%", "lift@10%", "Brier", "ECE"], []
+    for date, of in zip(dates, metrics, strict=True):
+        what = [date["as of"], f"{date['horizon_d']:g} d", f"{date['users']:,}", f"{date['left']:.3f}", date["chosen"]]
+        cost = [f"{date['seconds']:,.0f}", f"{date['CPU seconds']:,.0f}", f"{date['peak MiB']:,}"]
+        body.append([*what, *(cell(of[date["chosen"]][metric], True) for metric in shown), *cost])
+    head = ["as of", "horizon", "users", "left", "chosen", *shown, "seconds", "CPU seconds", "peak MiB"]
+    lines += grid(head, body)
+    body = []
+    for row in dict.fromkeys(row for of in metrics for row in of):
+        marks = ["**" if row == date["chosen"] else "" for date in dates]
+        pairs = [
+            f"{of[row]['AUROC']['value']:.4f} · {of[row]['ECE']['value']:.4f}" if row in of else "–" for of in metrics
+        ]
+        body.append([row, *(f"{mark}{pair}{mark}" for mark, pair in zip(marks, pairs, strict=True))])
+    for key in ("chosen minus plain", "aggregates+lightgbm minus plain"):
+        body.append([key, *(cell(date[key], True) for date in dates)])
+    lines += grid(["AUROC · ECE", *(date["as of"] for date in dates)], body)
+    body = []
+    for date in dates:
+        season, ece = date["season"], date["calibration"]
+        year = "yes" if season["knows a year"] else "no"
+        error = "–" if season["error"] is None else f"{season['error']:.3f}"
+        worst = date["segments"][0] if date["segments"] else None
+        told = [worst["segment"], f"{worst['users']:,}"] if worst else ["–", "–"]
+        told += [f"{worst[key]:.4f}" for key in ("ECE", "by chance", "at most")] if worst else ["–"] * 3
+        whole = [f"{ece[key]:.4f}" for key in ("ECE", "by chance", "at most", "level known")]
+        body.append(
+            [date["as of"], *whole, *told, f"{season['forecast']:+.3f}", error, year, f"{season['missed by']:+.3f}"]
+        )
+    head = ["as of", "ECE", "by chance", "at most", "level known", "worst segment", "users", "its ECE", "by chance"]
+    return lines + grid([*head, "at most", "level forecast", "± error", "from a year ago", "missed by"], body)
+
+
 def summary(found: dict[str, Any], chinese: bool) -> str:
     """The demo's figures in a few lines: the chosen row, the next best, popularity, the best network."""
     lines = []
@@ -134,8 +190,15 @@ def text() -> str:
     )
     for path in files:
         found = json.loads(path.read_text(encoding="utf-8"))
-        chapters.append(quality(path.stem, found) if "tables" in found else speed(path.stem, found))
+        chapters.append(chapter(path.stem, found))
     return "\n".join(chapters)
+
+
+def chapter(name: str, found: dict[str, Any]) -> str:
+    """One file's chapter, by the shape of what it holds."""
+    if "dates" in found:
+        return churn(found)
+    return quality(name, found) if "tables" in found else speed(name, found)
 
 
 def main() -> None:
