@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from desireline.core.errors import DataError, ModelError
 from desireline.data import online_retail_ii
+from desireline.schema.model import EventSpec, FieldSpec, Schema, TimeSpec
 from desireline.sequences.encode import encode_events
 from desireline.sequences.normalise import Bins
 from desireline.sequences.prepared import open_prepared
@@ -47,6 +48,41 @@ def test_columns_hold_the_log_in_order(shop):
     named = sorted(prepared.vocabularies["item"].value_of(int(i)) for i in items if i > 1)
     assert named == sorted(mine["stock_code"].drop_nulls().to_list())
     assert prepared.features.filter(pl.col("user") == user).height == 1
+
+
+def test_an_item_has_the_values_that_were_said_last_of_it_before_the_cut(tmp_path, monkeypatch):
+    """Across parts of the log: each buyer is in a bucket of their own."""
+    monkeypatch.setattr("desireline.sequences.prepare.PART_EVENTS", 4)
+    rows = [
+        ("a", 1, "tea", "green", "leaves of green"),
+        ("b", 2, "tea", "black", None),
+        ("c", 3, "tea", None, "leaves"),
+        ("d", 9, "tea", "poison", "poison"),
+        ("a", 4, "cup", None, None),
+        ("e", 2, "pot", "iron", None),
+        ("e", 2, "pot", "steel", None),
+    ]
+    rows = [(user, datetime(2024, 1, day), *rest) for user, day, *rest in rows]
+    table = pl.DataFrame(rows, schema=["user", "time", "item", "kind", "title"], orient="row")
+    table.write_parquet(tmp_path / "log.parquet")
+    fields = {
+        "kind": FieldSpec(column="kind", kind="category", of="item"),
+        "title": FieldSpec(column="title", kind="text", of="item"),
+    }
+    schema = Schema(
+        user="user",
+        time=TimeSpec(column="time"),
+        event=EventSpec(constant="view"),
+        item="item",
+        fields=fields,
+        types={"view": {"roles": ["positive", "target"]}},
+    )
+    workspace, _ = init_workspace(tmp_path / "w", schema=schema)
+    workspace.ingest(tmp_path / "log.parquet")
+    prepared = workspace.prepare(datetime(2024, 1, 9, tzinfo=UTC))
+    said = {row["item"]: (row["count"], row["kind"], row["title"]) for row in prepared.items.iter_rows(named=True)}
+    assert said == {"tea": (3, "black", "leaves"), "cup": (1, None, None), "pot": (2, "steel", None)}
+    assert set(prepared.vocabularies["item_kind"].values) == {"black", "steel"}
 
 
 def test_before_and_after_hold_every_event_once(shop):
