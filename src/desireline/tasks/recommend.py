@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from desireline.classical import RECOMMENDERS
+from desireline.classical.content import Content
 from desireline.classical.interface import Recommender
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
@@ -144,10 +146,21 @@ class Recommend:
         return {}
 
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
-        return {name: kind.grid for name, kind in RECOMMENDERS.items()}
+        described = any(item_fields(prepared, schema).values())
+        return {name: kind.grid for name, kind in RECOMMENDERS.items() if described or name != Content.name}
 
     def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
-        return RecommenderBaseline(RECOMMENDERS[name](**constants), len(prepared.vocabularies["item"]))
+        fields = item_fields(prepared, schema) if name == Content.name else {}
+        return RecommenderBaseline(RECOMMENDERS[name](**constants, **fields), len(prepared.vocabularies["item"]))
+
+
+def item_fields(prepared: Prepared, schema: Schema) -> dict[str, list[pl.Series]]:
+    """What is known of the items before the cut beside events, in the order of ids, as `Content` takes it."""
+    of_items = {name: field.kind for name, field in schema.fields.items() if field.of == "item"}
+    return {
+        argument: [prepared.items[name] for name, kind in of_items.items() if kind == wanted]
+        for argument, wanted in (("categories", "category"), ("texts", "text"))
+    }
 
 
 class RecommenderBaseline:
