@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from desireline.core.errors import DataError, ModelError
 from desireline.data import online_retail_ii
 from desireline.schema.model import EventSpec, FieldSpec, Schema, TimeSpec
-from desireline.sequences.encode import encode_events
+from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.normalise import Bins
 from desireline.sequences.prepared import open_prepared
 from desireline.sequences.vocabulary import Vocabulary
@@ -97,6 +97,22 @@ def test_before_and_after_hold_every_event_once(shop):
         here = slice(int(timeline.offsets[u]), int(timeline.offsets[u + 1]))
         assert (np.diff(timeline["time"][here]) >= 0).all()
     assert set(timeline.users) == set(prepared.before.users) | set(prepared.after.users)
+
+
+def test_each_encoded_event_keeps_its_id_in_the_log_though_cleaning_leaves_others_out(shop):
+    workspace, rows = shop
+    prepared = workspace.prepare(CUT)
+    user = rows["customer_id"].value_counts().sort("count")["customer_id"][-1]
+    events = workspace.store.users_events(user).filter(pl.col("time") < CUT)
+    early = events["time"].min().replace(year=1990)
+    outside = events.head(3).with_columns(time=pl.lit(early, events["time"].dtype), event_id=pl.lit(7, pl.Int64))
+    sequences, ids = encode_with_ids(pl.concat([outside, events]), prepared)
+    assert sequences.events == len(ids) == events.height
+    by_id = {row["event_id"]: row for row in events.iter_rows(named=True)}
+    vocabulary = prepared.vocabularies["item"]
+    for n, event_id in enumerate(ids.tolist()):
+        assert vocabulary.id_of(by_id[event_id]["item"]) == sequences["item"][n]
+        assert int(by_id[event_id]["time"].timestamp()) == sequences["time"][n] // 1_000_000
 
 
 def test_one_user_encoded_alone_equals_the_prepared_user(shop):

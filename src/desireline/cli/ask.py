@@ -60,12 +60,14 @@ def predict(
     for part in ("events", "items"):
         rows_of = getattr(answer, part, [])
         if rows_of:
-            table = Table(*rows_of[0].__dataclass_fields__, box=None)
+            shown = [name for name in vars(rows_of[0]) if name != "evidence"]  # ids of events tell a person nothing
+            table = Table(*shown, box=None)
             for row in rows_of:
+                values = [getattr(row, name) for name in shown]
                 table.add_row(
                     *(
                         f"{v:.4f}" if isinstance(v, float) else "; ".join(v) if isinstance(v, list) else str(v)
-                        for v in vars(row).values()
+                        for v in values
                     )
                 )
             stdout.print(table)

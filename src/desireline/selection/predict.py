@@ -17,7 +17,7 @@ from desireline.events.cut import cut
 from desireline.events.frame import BUCKETS
 from desireline.events.store import EventStore
 from desireline.selection.fitted import Fitted, Panel, thoughts
-from desireline.sequences.encode import encode_events
+from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.prepared import iso, to_us
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.answers import (
@@ -31,6 +31,7 @@ from desireline.tasks.answers import (
     recommendation,
 )
 from desireline.tasks.questions import Questions, item_histories
+from desireline.tasks.reasons import Own, Reason, reasons
 from desireline.training.network import Network
 
 Answer = Recommendation | NextEventAnswer
@@ -44,38 +45,51 @@ def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wis
     history = cut(events, as_of)[0]
     if fitted.prepared.schema.alias:
         history = history.filter(pl.col("event") != fitted.prepared.schema.alias.event)
-    sequences = encode_events(history, fitted.prepared)
+    sequences, event_ids = encode_with_ids(history, fitted.prepared)
     questions = asked_now(sequences, to_us(as_of))
     if len(questions) == 0:
         raise UnknownUserError(
             f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
             "from. Give one with --history FILE."
         )
-    for lo, _, predicted in fitted.predictions(questions):
-        if fitted.task.name == "next_event":
-            return next_event_answer(user, to_us(as_of), predicted, lo, wishes.k, fitted.prepared, _timed(fitted))
-        ids, scores = item_lists(
-            predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
-        )
-        return recommendation(
-            user, questions, 0, ids[0], scores[0], fitted.prepared, opinions(fitted, questions, ids[0])
-        )
-    raise AssertionError("a question was asked and not answered")
+    if fitted.task.name == "next_event":
+        _, _, predicted = next(fitted.predictions(questions))
+        return next_event_answer(user, to_us(as_of), predicted, 0, wishes.k, fitted.prepared, _timed(fitted))
+    _, _, predicted = next(fitted.predictions(questions))
+    ids, scores = item_lists(
+        predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
+    )
+    there = ids[0] > 0
+    facts, sources = explained(fitted, questions, event_ids, ids[0, there])
+    return recommendation(user, to_us(as_of), ids[0, there], scores[0, there], facts, sources, fitted.prepared)
 
 
-def opinions(fitted: Fitted, questions: Questions, ids: NDArray[np.int32]) -> list[str]:
-    """For each item of one question's list, the two sources of a panel that think most of it, and its place there."""
+def explained(
+    fitted: Fitted, questions: Questions, event_ids: NDArray[np.int64], ids: NDArray[np.int32]
+) -> tuple[list[list[Reason]], list[str]]:
+    """For each item of one question's list what speaks for it, and the source that thinks most of it.
+
+    event_ids : int64 [N], the ids in the log of the question's events
+    """
+    facts = reasons(ids.tolist(), Own.of(questions, 0, event_ids), fitted.prepared, _timed(fitted))
     if not isinstance(fitted.predictor, Panel):
-        return []
-    ((_, _, thought),) = thoughts(fitted.predictor.sources, questions)
+        return facts, [fitted.name] * len(ids)
+    sources, places = thought_most(fitted.predictor, questions, ids)
+    return [[*found, Reason(place, [])] for found, place in zip(facts, places, strict=True)], sources
+
+
+def thought_most(panel: Panel, questions: Questions, ids: NDArray[np.int32]) -> tuple[list[str], list[str]]:
+    """For each item of one question's list the source that thinks most of it; its place there and at the next."""
+    ((_, _, thought),) = thoughts(panel.sources, questions)
     places = np.stack([(logs[0, FIRST:] > logs[0, ids][:, None]).sum(axis=1) + 1 for logs in thought], axis=1)
-    names = [source.name for source in fitted.predictor.sources]
-    told = []
+    names = [source.name for source in panel.sources]
+    sources, words = [], []
     for row in places:
         first, *second = np.argsort(row, kind="stable")[:2].tolist()
         also = "".join(f", {names[s]} at {row[s]}" for s in second)
-        told.append(f"{names[first]} has it at place {row[first]}{also}")
-    return told
+        sources.append(names[first])
+        words.append(f"{names[first]} has it at place {row[first]}{also}")
+    return sources, words
 
 
 def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[pl.DataFrame]:
@@ -103,10 +117,11 @@ def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl
         item_vectors(fitted, wishes),
         fitted.prepared.vocabularies["item"].values,
     )
-    for lo, hi, predicted in fitted.predictions(questions):
-        if fitted.task.name == "next_event":
+    if fitted.task.name == "next_event":
+        for lo, hi, predicted in fitted.predictions(questions):
             yield _next_events(fitted, predicted, users[lo:hi], wishes)
-            continue
+        return
+    for lo, hi, predicted in fitted.predictions(questions):
         ids, scores = item_lists(predicted, item_histories(questions, lo, hi), wishes, out, vectors)
         there = ids > 0
         rank = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
