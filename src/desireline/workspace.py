@@ -256,7 +256,8 @@ class Workspace:
     ) -> Answer:
         """The answer of a task for one user of the log, or for somebody unknown from a file of events.
 
-        Raises UnknownUserError when the user has no event before `as_of`.
+        Raises UnknownUserError when the user has no event before `as_of`, DataError for a history without an event,
+        but for recommend: that answers with what everybody does of late, and says so.
         """
         from desireline.selection.predict import answer
 
@@ -264,10 +265,12 @@ class Workspace:
         wishes = self._wishes(k, only_new, deny, stock)
         if history is not None:
             events = read_history(Path(history), self.schema)
+            if events.height == 0 and task != "recommend":
+                raise DataError(f"The history {history} holds no event.")
             newest = events["time"].max()
             if as_of is None and isinstance(newest, datetime):
                 at = max(at, newest + timedelta(microseconds=1))
-            return answer(fitted, events, "history", at, wishes)
+            return answer(fitted, events, "history", at, wishes, stranger=True)
         if user is None:
             raise SettingError("Name a user, give a history, or ask for all.")
         events = self.store.users_events(user)

@@ -17,6 +17,7 @@ from desireline.events.cut import cut
 from desireline.events.frame import BUCKETS
 from desireline.events.store import EventStore
 from desireline.selection.fitted import Fitted, Panel, thoughts
+from desireline.selection.strangers import FALLBACK, item_predictions, said_of
 from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.prepared import iso, to_us
 from desireline.sequences.vocabulary import FIRST
@@ -24,29 +25,35 @@ from desireline.tasks.answers import (
     NextEventAnswer,
     Recommendation,
     Wishes,
+    asked_by_nobody,
     asked_now,
     barred,
     item_lists,
     next_event_answer,
     recommendation,
 )
-from desireline.tasks.questions import Questions, item_histories
+from desireline.tasks.questions import Questions, item_histories, without_known_item
 from desireline.tasks.reasons import Own, Reason, reasons
 from desireline.training.network import Network
 
 Answer = Recommendation | NextEventAnswer
 
 
-def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wishes: Wishes) -> Answer:
+def answer(
+    fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wishes: Wishes, stranger: bool = False
+) -> Answer:
     """The answer for one user from an event frame of that user.
 
-    Raises UnknownUserError when no event lies before `as_of`.
+    stranger : not a user of the log, so that recommend answers without any event too. Raises UnknownUserError when no
+    event lies before `as_of` otherwise.
     """
     history = cut(events, as_of)[0]
     if fitted.prepared.schema.alias:
         history = history.filter(pl.col("event") != fitted.prepared.schema.alias.event)
     sequences, event_ids = encode_with_ids(history, fitted.prepared)
     questions = asked_now(sequences, to_us(as_of))
+    if len(questions) == 0 and stranger and fitted.task.name == "recommend":
+        questions = asked_by_nobody(sequences, user, to_us(as_of))
     if len(questions) == 0:
         raise UnknownUserError(
             f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
@@ -55,7 +62,7 @@ def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wis
     if fitted.task.name == "next_event":
         _, _, predicted = next(fitted.predictions(questions))
         return next_event_answer(user, to_us(as_of), predicted, 0, wishes.k, fitted.prepared, _timed(fitted))
-    _, _, predicted = next(fitted.predictions(questions))
+    _, _, predicted = next(item_predictions(fitted, questions))
     ids, scores = item_lists(
         predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
     )
@@ -72,6 +79,8 @@ def explained(
     event_ids : int64 [N], the ids in the log of the question's events
     """
     facts = reasons(ids.tolist(), Own.of(questions, 0, event_ids), fitted.prepared, _timed(fitted))
+    if without_known_item(questions)[0]:
+        return [[Reason(said_of(questions), []), *found] for found in facts], [FALLBACK] * len(ids)
     if not isinstance(fitted.predictor, Panel):
         return facts, [fitted.name] * len(ids)
     sources, places = thought_most(fitted.predictor, questions, ids)
@@ -121,7 +130,7 @@ def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl
         for lo, hi, predicted in fitted.predictions(questions):
             yield _next_events(fitted, predicted, users[lo:hi], wishes)
         return
-    for lo, hi, predicted in fitted.predictions(questions):
+    for lo, hi, predicted in item_predictions(fitted, questions):
         ids, scores = item_lists(predicted, item_histories(questions, lo, hi), wishes, out, vectors)
         there = ids > 0
         rank = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)

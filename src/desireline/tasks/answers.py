@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from desireline.evaluation.queries import Histories
@@ -47,6 +48,13 @@ def asked_now(sequences: Sequences, as_of_us: int) -> Questions:
     user = np.flatnonzero(counts > 0)
     place = sequences.offsets[user] + counts[user] - 1
     return Questions(sequences, user.astype(np.int64), place, np.full(len(user), as_of_us, np.int64))
+
+
+def asked_by_nobody(sequences: Sequences, user: str, as_of_us: int) -> Questions:
+    """The question of somebody without any event; `sequences` lends its columns."""
+    nothing = {name: column[:0] for name, column in sequences.columns.items()}
+    timeline = Sequences(pl.Series("user", [user]), np.zeros(2, np.int64), nothing)
+    return Questions(timeline, np.zeros(1, np.int64), np.full(1, -1, np.int64), np.full(1, as_of_us, np.int64))
 
 
 def barred(wishes: Wishes, prepared: Prepared) -> NDArray[np.bool_]:
