@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desireline.events.cut import cut
-from desireline.schema.model import EventSpec, Schema, TimeSpec
+from desireline.schema.model import EventSpec, FieldSpec, Schema, TimeSpec
 from desireline.sequences.encode import encode_with_ids
 from desireline.sequences.prepared import Prepared, to_us
 from desireline.sequences.ragged import POSITIVE, Sequences
@@ -118,6 +118,27 @@ def test_what_everybody_comes_to_follows_from_nothing(log):
     (reason,) = told(workspace, prepared, "u", "bag")
     assert reason.fact == "new to this user; 120 events of others are about it, the last on 2024-05-31"
     assert reason.evidence == []
+
+
+def test_an_item_that_follows_nothing_is_told_by_the_rarest_category_that_it_shares(tmp_path):
+    rows = [("u", "lamp", "light", "red"), ("u", "cup", "table", "red"), ("u", "bowl", None, None)]
+    rows += [("v", "torch", "light", "red"), ("v", "rose", None, "red"), ("v", "fork", "metal", None)]
+    pl.DataFrame(
+        [(user, datetime(2024, 1, 1 + n), *rest) for n, (user, *rest) in enumerate(rows)],
+        schema=["user", "time", "item", "kind", "colour"],
+        orient="row",
+    ).write_parquet(tmp_path / "log.parquet")
+    fields = {name: FieldSpec(column=name, kind="category", of="item") for name in ("colour", "kind")}
+    schema = SCHEMA.model_copy(update={"fields": fields, "event": EventSpec(constant="view")})
+    workspace, _ = init_workspace(tmp_path / "w", schema=schema)
+    workspace.ingest(tmp_path / "log.parquet")
+    prepared = workspace.prepare(NOW)
+    torch, also = told(workspace, prepared, "u", "torch"), ids_of(workspace, "u", "lamp", "view")
+    assert torch[0] == Reason("kind light, as 1 of this user's 3 events", also)
+    assert torch[1].fact.startswith("new to this user; 1 event of others is about it")
+    both = also + ids_of(workspace, "u", "cup", "view")
+    assert told(workspace, prepared, "u", "rose")[0] == Reason("colour red, as 2 of this user's 3 events", both)
+    assert len(told(workspace, prepared, "u", "fork")) == 1
 
 
 def test_fewer_than_three_users_are_no_association(log):

@@ -5,6 +5,9 @@ strongest of what followed the user's items in the log before the cut: the share
 one soon after it, by the lower end of its interval, so that three users of three do not outdo 50 of 60. It is told only
 where it is surely above the share among all users: what everybody comes to follows from nothing.
 
+Of a new item that follows none surely it is told which category it shares with the history, and how many events of
+others are about it.
+
 Cost: one compiled pass over the log's columns, some milliseconds a million events, for all items of one list together.
 """
 
@@ -17,6 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from desireline.sequences.prepare import category_fields
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import POSITIVE, Sequences
 from desireline.sequences.vocabulary import FIRST
@@ -74,7 +78,9 @@ def reasons(items: Sequence[int], own: Own, prepared: Prepared, timed: bool) -> 
     return [
         own_facts(item, own, prepared, timed)
         if item in had
-        else [after[item] if item in after else known(item, prepared, timed)]
+        else [after[item]]
+        if item in after
+        else [*alike(item, own, prepared), known(item, prepared, timed)]
         for item in items
     ]
 
@@ -109,6 +115,21 @@ def _days(days: float) -> str:
 
 def _count(events: int) -> str:
     return "1 event" if events == 1 else f"{events} events"
+
+
+def alike(item: int, own: Own, prepared: Prepared) -> list[Reason]:
+    """The rarest category that an item shares with items of the history; nothing where it shares none."""
+    shared = []
+    for name in category_fields(prepared.schema, "item"):
+        values = prepared.items[name]
+        value = values[item - FIRST]
+        if value is None:
+            continue
+        same = values.gather(own.item - FIRST).eq(value).fill_null(False).to_numpy()
+        if same.any():
+            fact = f"{name} {value}, as {same.sum()} of this user's {_count(len(own.item))}"
+            shared.append((int(values.eq(value).sum()), Reason(fact, own.event_id[same].tolist())))
+    return [min(shared, key=lambda pair: pair[0])[1]] if shared else []
 
 
 def known(item: int, prepared: Prepared, timed: bool) -> Reason:
