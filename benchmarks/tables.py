@@ -75,7 +75,7 @@ def rolling(found: dict[str, Any]) -> str:
     lines = [f"## {found['title']}", "", f"`{found['command']}`", "", *(f"- {note}" for note in found["notes"])]
     lines += ["", f"### Mean over the cuts {', '.join(cuts)}", "", *head]
     for name, (whole, new, seconds, ms) in sorted(means.items(), key=lambda one: -one[1][0]):
-        lines.append(f"| {name} | {whole:.4f} | {new:.4f} | {seconds:,.0f} | {ms:.2f} |")
+        lines.append(f"| {name} | {whole:.4f} | {new:.4f} | {seconds:,.0f} | {ms:.3f} |")
     for day, cut in cuts.items():
         asked, with_new = (cut["rows"][0]["metrics"][m]["customers"] for m in columns[:2])
         told = f"{asked:,} customers, {with_new:,} of them with something new; {cut['wall_s']:,.0f} s in all, at most "
@@ -84,7 +84,7 @@ def rolling(found: dict[str, Any]) -> str:
         for row in sorted(cut["rows"], key=lambda r: -r["metrics"]["NDCG@10"]["value"]):
             mark = "**" if row["name"] == cut["chosen"] else ""
             cells = [cell(row["metrics"][m], True) for m in columns[:2]]
-            cells += [f"{row['seconds']:,.0f}", f"{row['ms a question']:.2f}"]
+            cells += [f"{row['seconds']:,.0f}", f"{row['ms a question']:.3f}"]
             lines.append(f"| {mark}{row['name']}{mark} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
