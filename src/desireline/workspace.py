@@ -40,12 +40,14 @@ from desireline.schema.moment import Moment, parse_moment
 from desireline.sequences.prepared import Prepared, iso, prepare
 
 if TYPE_CHECKING:
+    from desireline.decide.retention import Decision
     from desireline.evaluation.result import Result
     from desireline.selection.fitted import Fitted
     from desireline.selection.predict import Answer
     from desireline.selection.split import Split
     from desireline.selection.tune import Tuned
     from desireline.tasks.answers import Wishes
+    from desireline.tasks.churn.answers import Explanation
 
 SCHEMA_FILE = "desireline.yaml"
 
@@ -155,11 +157,9 @@ class Workspace:
         from desireline.selection import compare as comparing
         from desireline.selection import deploy
 
-        at = self.cut(cut)
+        at, name = self.cut(cut), protocol or self.schema.evaluate.protocol
         with write_lock(self.folder, "desireline fit"):
-            done = comparing.fit(
-                self.folder, self.schema, task, encoder, at, protocol or self.schema.evaluate.protocol, seed, epochs
-            )
+            done = comparing.fit(self.folder, self.schema, task, encoder, at, name, seed, epochs, named=cut is not None)
             deploy.deploy(self.folder, done.fitted, None)
             self._keep(done.result, f"fit-{task}-{encoder}")
         return Model(self, done.fitted, done.result)
@@ -173,16 +173,16 @@ class Workspace:
         protocol: str | None = None,
         seed: int = 0,
     ) -> Model:
-        """Train encoders (default: all) and baselines with equal budgets, choose on validation, confirm on the test."""
-        from desireline.encoders import ENCODERS
+        """Train encoders and baselines with equal budgets, choose on validation, confirm on the test.
+
+        encoders : None: all, for churn the gru alone
+        """
         from desireline.selection import compare as comparing
         from desireline.selection import deploy
 
-        at, encoders = self.cut(cut), tuple(ENCODERS) if encoders is None else encoders
+        at, name = self.cut(cut), protocol or self.schema.evaluate.protocol
         with write_lock(self.folder, "desireline compare"):
-            done = comparing.compare(
-                self.folder, self.schema, task, encoders, at, protocol or self.schema.evaluate.protocol, seed
-            )
+            done = comparing.compare(self.folder, self.schema, task, encoders, at, name, seed, named=cut is not None)
             say(f"Chosen: {done.result.chosen}. Fitting it on the whole log, to answer from now on.")
             deploy.deploy(self.folder, done.fitted, deploy.refit(self.folder, self.schema, done.fitted))
             self._keep(done.result, f"compare-{task}")
@@ -214,6 +214,7 @@ class Workspace:
                 trials,
                 minutes,
                 seed,
+                named=cut is not None,
             )
             write_json(self.folder / "tuning" / f"{task}.json", found.to_json())
         return found
@@ -273,13 +274,51 @@ class Workspace:
             return answer(fitted, events, "history", at, wishes, stranger=True)
         if user is None:
             raise SettingError("Name a user, give a history, or ask for all.")
-        events = self.store.users_events(user)
-        if events.height == 0:
-            raise UnknownUserError(
-                f"User {user!r} is not in the log of {self.folder}. Check the id, or give a history with "
-                "--history FILE."
-            )
-        return answer(fitted, events, user, at, wishes)
+        return answer(fitted, self._events_of(user), user, at, wishes)
+
+    def explain(self, task: str, user: str, *, as_of: Moment = None, model: str | None = None) -> Explanation:
+        """Why the answer of a task for a user of the log is what it is; so far for churn.
+
+        Raises SettingError for another task, UnknownUserError when the user has no event before `as_of`.
+        """
+        from desireline.selection.leaving import explanation
+        from desireline.selection.predict import no_history
+
+        if task != "churn":
+            raise SettingError(f"Explanations for {task} are not there yet: this version explains churn.")
+        fitted, at = self._answering(task, as_of, model)
+        told = explanation(fitted, self._events_of(user), at)
+        if told is None:
+            raise no_history(user, at)
+        return told
+
+    def decide(
+        self,
+        budget: float,
+        cost: float,
+        *,
+        accept: float = 0.2,
+        offer: float = 0.0,
+        loyal_take: float = 1.0,
+        margin: float = 1.0,
+        as_of: Moment = None,
+        model: str | None = None,
+        seed: int = 0,
+    ) -> Decision:
+        """Whom to contact, so that they stay, under a budget; the shares are assumptions that no log tells.
+
+        budget, cost, offer : in the log's unit of value;  cost : of one contact;  offer : of what who takes it gets
+        accept : share of leavers whom a contact keeps;  loyal_take : share of stayers who take the offer too
+        margin : share of value that is profit
+
+        Raises SettingError for a negative cost or budget or a share outside 0 … 1, DataError for a log without values.
+        """
+        from desireline.decide.retention import Assumptions, decide
+        from desireline.selection.leaving import risks
+
+        assumptions = Assumptions(cost, offer, accept, loyal_take, margin)
+        fitted, at = self._answering("churn", as_of, model)
+        return decide(risks(self.folder, fitted, at), budget, assumptions, iso(at), seed)
 
     def predict_all(
         self,
@@ -342,6 +381,15 @@ class Workspace:
         from desireline.evaluation.result import Result
 
         return [Result.from_json(read_json(path)) for path in sorted((self.folder / "results").glob("*.json"))]
+
+    def _events_of(self, user: str) -> pl.DataFrame:
+        events = self.store.users_events(user)
+        if events.height == 0:
+            raise UnknownUserError(
+                f"User {user!r} is not in the log of {self.folder}. Check the id, or give a history with "
+                "--history FILE."
+            )
+        return events
 
     def _keep(self, result: Result, name: str) -> None:
         write_json(self.folder / "results" / f"{name}.json", result.to_json())

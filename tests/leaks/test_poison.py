@@ -8,16 +8,22 @@ import numpy as np
 import polars as pl
 import pytest
 
+from desireline.events.cut import cut
 from desireline.graphs.spectral import spectral_vectors
-from desireline.schema.model import AliasSpec, EventSpec, FieldSpec, Schema, TimeSpec
+from desireline.schema.model import AliasSpec, ChurnSettings, EventSpec, FieldSpec, Schema, TimeSpec
 from desireline.selection.fit import run_baseline
 from desireline.selection.panel import panels
 from desireline.sequences.prepare import write_prepared
-from desireline.sequences.prepared import open_prepared
+from desireline.sequences.prepared import open_prepared, prepare
 from desireline.tasks import TASKS
 from desireline.tasks.answers import asked_now
+from desireline.tasks.churn.answers import churn_asked
+from desireline.tasks.churn.definition import Definition
+from desireline.tasks.churn.season import Season
+from desireline.tasks.churn.snapshots import past_rows
+from desireline.tasks.churn.task import settled_at
 from desireline.tasks.questions import training_histories
-from desireline.tasks.stages import stages
+from desireline.tasks.stages import stages, whole_log
 from desireline.workspace import Workspace, init_workspace
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
@@ -166,6 +172,36 @@ def panels_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str
 def test_candidates_features_and_ranker_see_only_what_lies_before_the_cut(tmp_path, poison):
     clean = panels_at_the_cut(tmp_path, "clean", log())
     poisoned = panels_at_the_cut(tmp_path, "poisoned", POISONS[poison](log()))
+    assert clean.keys() == poisoned.keys()
+    for name, array in clean.items():
+        np.testing.assert_array_equal(array, poisoned[name], err_msg=name)
+
+
+def churn_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str, np.ndarray]:
+    """What churn models learnt from the past, the season's levels, and everybody's log odds at the cut."""
+    folder = prepared(tmp_path, name, rows).parent.parent
+    task = TASKS["churn"]
+    schema = settled_at(folder, SCHEMA.model_copy(update={"churn": ChurnSettings(horizon_d=1.5)}), CUT)
+    stage = whole_log(prepare(folder, schema, CUT), masks_seen=False)
+    of = Definition.of(schema.churn)
+    past, season = past_rows(stage.prepared, of, 9), Season.of(stage.prepared, of, 9)
+    assert past["churned"].n_unique() == 2
+    found = {f"past {column.name}": column.to_numpy() for column in past} | {"levels": season.levels}
+    events = Workspace(folder, schema).store.read_bucket(0, 64, before=CUT)
+    history = cut(events, CUT)[0].filter(pl.col("event") != "alias")
+    asked = churn_asked(history, stage.prepared, CUT)
+    for row in ("recency", "rfm", "bg-nbd", "aggregates+lightgbm"):
+        model = task.baseline(row, {}, schema, stage.prepared)
+        model.fit(stage)
+        found |= {f"{row} {key}": array for key, array in model.state().items()}
+        found[f"{row} log odds"] = np.concatenate([odds for _, _, odds in model.predictions(asked)])
+    return found
+
+
+@pytest.mark.parametrize("poison", ["deleted", "changed", "new users, items and times", "a bot"])
+def test_every_score_of_leaving_sees_only_what_lies_before_the_cut(tmp_path, poison):
+    clean = churn_at_the_cut(tmp_path, "clean", log())
+    poisoned = churn_at_the_cut(tmp_path, "poisoned", POISONS[poison](log()))
     assert clean.keys() == poisoned.keys()
     for name, array in clean.items():
         np.testing.assert_array_equal(array, poisoned[name], err_msg=name)

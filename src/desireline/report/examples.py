@@ -88,9 +88,20 @@ def _answers(example: Example, report: Report) -> str:
             html += f'<h4>{escape(task)}</h4><p class="soft small">{escape(answer["error"])}</p>'
         elif task == "next_event":
             html += f"<h4>Comes next</h4>{_shares(answer)}{_wait(answer)}{_items(answer, report, 'most likely about')}"
+        elif task == "churn":
+            html += f"<h4>Leaves?</h4>{_leaving(answer)}"
         else:
             html += f"<h4>To show next</h4>{_items(answer, report, '')}"
     return html
+
+
+def _leaving(answer: dict[str, Any]) -> str:
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in answer["reasons"])
+    away, likely = span(answer["horizon_s"]), f"<strong>{answer['probability']:.0%}</strong>"
+    return (
+        f'<p class="small">Stays away for {away} with {likely}; {escape(answer["segment"])}.</p>'
+        f'<ul class="items">{reasons}</ul><p class="soft small">{escape(answer["level"])}</p>'
+    )
 
 
 def _shares(answer: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from desireline.evaluation.result import SCREEN, Metric, Result, Row
 from desireline.report import result_charts as charts
 from desireline.report.body import Body, columns
 
-TITLES = {"recommend": "What to show next", "next_event": "What comes next, and when"}
+TITLES = {"churn": "Who is leaving", "recommend": "What to show next", "next_event": "What comes next, and when"}
 
 
 def result_section(body: Body, result: Result) -> None:
@@ -135,13 +135,18 @@ def _all_metrics(result: Result) -> str:
 
 
 def _analysis(result: Result) -> str:
-    """The chosen row's primary metric in groups of questions."""
+    """The chosen row's primary metric in groups of questions; of churn also how far its probabilities hold in each."""
+    extra = {"probability": "mean probability", "left": "share that left", "ECE": "ECE"}
+    shown = [name for name in extra if any(name in g for g in result.analysis)]
     lines = "".join(
         f'<tr><th scope="row">{escape(str(g["by"]))}: {escape(str(g["group"]))}</th><td>{g["questions"]:,}</td>'
-        f"{_cell(Metric(g['value'], g['low'], g['high']))}</tr>"
+        f"{_cell(Metric(g['value'], g['low'], g['high']))}"
+        + "".join(f"<td>{g[name]:.3f}</td>" if name in g else "<td></td>" for name in shown)
+        + "</tr>"
         for g in result.analysis
     )
-    titles = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["group", "questions", result.primary])
+    head = ["group", "questions", result.primary, *(extra[name] for name in shown)]
+    titles = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     return _scrolling(f"{result.task}: {result.primary} of the chosen row by group", titles, lines)
 
 

@@ -173,6 +173,25 @@ class EvaluateSettings(_Strict):
     )
 
 
+class ChurnSettings(_Strict):
+    """What counts as leaving; what is null is chosen from the log and told."""
+
+    by: Literal["auto", "purchase", "activity"] = Field(
+        "auto", description="what stays away: target events, or events of any type; auto: targets where people repeat"
+    )
+    horizon_d: float | None = Field(
+        None, gt=0, description="days without it after which a user counts as gone; null: most gaps are shorter"
+    )
+    gap_d: float = Field(0.0, ge=0, description="days between the question and the horizon's begin: time to act")
+    active_d: float | None = Field(
+        None, gt=0, description="asked are users with an event in the last so many days; null: twice the horizon"
+    )
+    own_gaps: float | None = Field(
+        None, gt=0, description="end the horizon after so many of the user's own median gaps, if that is sooner"
+    )
+    dates: int = Field(9, ge=1, description="as-of dates to learn from, beside those of the season a year earlier")
+
+
 class Schema(_Strict):
     """One deployment's whole configuration; see the fields' comments in a written `desireline.yaml`."""
 
@@ -202,6 +221,7 @@ class Schema(_Strict):
     prepare: PrepareSettings = Field(default_factory=PrepareSettings)
     encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
+    churn: ChurnSettings = Field(default_factory=ChurnSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 
     @model_validator(mode="after")

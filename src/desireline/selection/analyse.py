@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desireline.evaluation.binary import expected_calibration_error
 from desireline.evaluation.intervals import user_interval
 from desireline.sequences.vocabulary import FIRST
+from desireline.tasks.churn.answers import segments, value_edges
+from desireline.tasks.churn.definition import Definition
+from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.interface import Measured
 from desireline.tasks.questions import EventQuestions, ItemQuestions, Questions
 from desireline.tasks.stages import Stage
@@ -27,7 +31,8 @@ def analyse(
     """Groups of questions: `by`, `group`, `questions`, and the primary metric's `value`, `low`, `high` over users.
 
     by : "activity", events of the user so far; "recency", time since the last one; "item frequency", of the target
-    items before the cut, their median; "event type", what came
+    items before the cut, their median; "event type", what came; of churn "segment", tenure and value, with each one's
+    mean `probability`, the share that `left`, and `ECE`
     """
     values, found = measured.values.get(primary), []
     if values is None:
@@ -40,8 +45,15 @@ def analyse(
                 found.append(
                     {"by": by, "group": name, "questions": int(inside.sum())}
                     | {"value": figure.value, "low": figure.low, "high": figure.high}
+                    | (_calibration(measured, inside) if by == "segment" else {})
                 )
     return found
+
+
+def _calibration(measured: Measured, inside: NDArray[np.bool_]) -> dict[str, float]:
+    probability, truth = measured.arrays["probability"][inside], measured.arrays["truth"][inside]
+    ece = expected_calibration_error(probability, truth)
+    return {"probability": float(probability.mean()), "left": float(truth.mean()), "ECE": ece}
 
 
 def _groupings(questions: Questions, stage: Stage) -> list[tuple[str, list[str], NDArray[np.int64]]]:
@@ -53,6 +65,10 @@ def _groupings(questions: Questions, stage: Stage) -> list[tuple[str, list[str],
         since = questions.as_of - timeline["time"][questions.place]
         found.append(("recency", list(RECENCY), _binned(since, RECENCY, HOUR_US)))
     seen = np.bincount(np.asarray(stage.train["item"]), minlength=len(stage.prepared.vocabularies["item"]))
+    if isinstance(questions, ChurnQuestions):
+        told = segments(questions.rows, Definition.of(schema.churn), value_edges(questions.rows))
+        names = sorted(set(told))
+        found.append(("segment", names, np.array([names.index(name) for name in told], np.int64)))
     if isinstance(questions, ItemQuestions):
         offsets, counts = questions.targets.offsets, seen[questions.targets.item]
         counts[questions.targets.item == 1] = 0  # unknown before the cut

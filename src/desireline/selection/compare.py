@@ -27,14 +27,13 @@ from desireline.evaluation.result import Metric, Result, Row
 from desireline.schema.model import Schema
 from desireline.selection.analyse import analyse
 from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs, run_seed
-from desireline.selection.fitted import Fitted, save
+from desireline.selection.fitted import Fitted, save, settled_schema
 from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS, Task
 from desireline.tasks.stages import Stage, stages
 
 SIMPLEST = ("baseline", "model", "panel")
-FIT_BASELINES = ("popularity", "markov")  # the cheapest rows, so that no result stands alone
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,19 @@ def fit(
     protocol: str,
     seed: int,
     epochs: int | None,
+    named: bool = True,
 ) -> Compared:
-    """Train one encoder with one seed, beside the cheapest baselines of its task."""
+    """Train one encoder with one seed, beside the cheapest baselines of its task.
+
+    named : whether the user named the cut; one that was not may be moved to where the task can be tested
+    """
     begun = time.perf_counter()
     task = task_named(task_name)
     check_encoders([encoder])
+    schema, at = task.settled(folder, schema, at, named)
     both = _asked_stages(folder, schema, task, protocol, at)
     rows = []
-    for name in FIT_BASELINES:
+    for name in task.cheapest:
         grid = task.baselines(both[0].prepared, schema)[name][:1]
         rows.append(_row(task, run_baseline(task, name, grid, schema, both), both[1], schema, seed))
     done = run_seed(Job(folder, schema, task.name, protocol, at, encoder, seed, epochs))
@@ -72,12 +76,24 @@ def fit(
 
 
 def compare(
-    folder: Path, schema: Schema, task_name: str, encoders: Sequence[str], at: datetime, protocol: str, seed: int
+    folder: Path,
+    schema: Schema,
+    task_name: str,
+    encoders: Sequence[str] | None,
+    at: datetime,
+    protocol: str,
+    seed: int,
+    named: bool = True,
 ) -> Compared:
-    """Train all, baselines included, with equal budgets; choose on validation, confirm on the test."""
+    """Train all, baselines included, with equal budgets; choose on validation, confirm on the test.
+
+    encoders : None: those that the task trains unasked;  named : as in `fit`
+    """
     begun = time.perf_counter()
     task = task_named(task_name)
+    encoders = task.encoders if encoders is None else encoders
     check_encoders(encoders)
+    schema, at = task.settled(folder, schema, at, named)
     both = _asked_stages(folder, schema, task, protocol, at)
     seeds = [seed + k for k in range(schema.evaluate.seeds)]
     grids = task.baselines(both[0].prepared, schema)
@@ -115,7 +131,9 @@ def compare(
 def evaluate(folder: Path, schema: Schema, fitted: Fitted, protocol: str, seed: int) -> Result:
     """Ask a saved model the test questions of a protocol."""
     begun = time.perf_counter()
-    test = stages(folder, schema, protocol, fitted.prepared.cut)[1]
+    schema = settled_schema(fitted.info, schema)
+    at = fitted.prepared.cut
+    test = stages(folder, schema, protocol, at, fitted.task.earlier_cut(schema, at))[1]
     if test.prepared.folder != fitted.prepared.folder:
         raise DataError(
             f"Model {fitted.id} was fitted on {fitted.prepared.folder.name}, but protocol {protocol} asks "
@@ -192,7 +210,9 @@ def choose(task: Task, runs: list[Run], both: tuple[Stage, Stage], schema: Schem
 def _asked_stages(folder: Path, schema: Schema, task: Task, protocol: str, at: datetime) -> tuple[Stage, Stage]:
     if protocol not in ("temporal", "leave-one-out"):
         raise SettingError(f"There is no protocol {protocol!r}; this version has temporal, leave-one-out.")
-    both = stages(folder, schema, protocol, at)
+    if protocol not in task.protocols:
+        raise SettingError(f"{task.name} cannot be tested under {protocol}: use --protocol {task.protocols[0]}.")
+    both = stages(folder, schema, protocol, at, task.earlier_cut(schema, at))
     if len(task.questions(both[1], schema)) == 0:
         raise DataError(
             f"After the cut {iso(both[1].prepared.cut)} no user with a history has an event to ask for: name an "

@@ -17,7 +17,7 @@ from desireline.core.processes import process_pool
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.fit import fitted_again
-from desireline.selection.fitted import Fitted, Panel, load, save
+from desireline.selection.fitted import Fitted, Panel, load, save, settled_schema
 from desireline.selection.panel import refitted_panel
 from desireline.sequences.prepared import iso, prepare
 from desireline.tasks.stages import whole_log
@@ -26,7 +26,7 @@ from desireline.training.network import Network
 
 def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
     """The same model fitted on the whole log as it stands."""
-    last = EventStore(folder, schema).span()[1]
+    last, schema = EventStore(folder, schema).span()[1], settled_schema(fitted.info, schema)
     prepared = prepare(folder, schema, last + timedelta(microseconds=1))
     stage = whole_log(prepared, masks_seen="leave-one-out" in str(fitted.info["protocol"]))
     if isinstance(fitted.predictor, Panel):

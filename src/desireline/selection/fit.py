@@ -24,7 +24,7 @@ from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
 from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import EncoderSettings, Schema, TrainSettings
-from desireline.selection.fitted import Fitted, describe, new_network
+from desireline.selection.fitted import Fitted, describe, new_network, settled_schema
 from desireline.sequences.batches import Batch, batches
 from desireline.sequences.prepared import open_prepared
 from desireline.tasks import TASKS
@@ -118,10 +118,11 @@ def train_network(
     checkpoints : a folder for exact resume;  watch : told each epoch's number and validation figure, to be maximised
     """
     network = new_network(task, encoder, schema.encoder, stage.prepared, seed)
-    labels = task.labels(stage.train, stage.end_us, schema)
+    train_on = task.read(stage.train, schema)
+    labels = task.labels(train_on, stage.end_us, schema)
     task.start(network, labels)
     if schema.encoder.items == "spectral":
-        histories = training_histories(stage.train, stage.from_us)
+        histories = training_histories(train_on, stage.from_us)
         network.embedding.start_items(spectral_vectors(histories, network.inputs.items, schema.encoder.d_model, seed))
     if frozen:
         for parameter in network.encoder.parameters():
@@ -146,10 +147,10 @@ def train_network(
         say(f"Going on with an unfinished training of {encoder} for {task.name} (seed {seed}).")
 
     def loss(batch: Batch) -> tuple[Tensor, int]:
-        hidden, places = network(stage.train, batch)
+        hidden, places = network(train_on, batch)
         value, targets = task.loss(network, hidden, places, labels, settings)
         if settings.contrastive and targets:
-            value = value + settings.contrastive * targets * contrast(network, stage.train, batch, settings.temperature)
+            value = value + settings.contrastive * targets * contrast(network, train_on, batch, settings.temperature)
         return value, targets
 
     figures: list[float] = []
@@ -169,7 +170,7 @@ def train_network(
         network,
         loss,
         lambda epoch: batches(
-            stage.train, network.encoder.layout, schema.encoder.length, settings.batch_targets, seed, epoch
+            train_on, network.encoder.layout, schema.encoder.length, settings.batch_targets, seed, epoch
         ),
         task.count(labels),
         settings,
@@ -192,7 +193,7 @@ def run_seed(job: Job) -> SeedRun:
     begun = time.perf_counter()
     use_threads(job.schema.train)
     task, schema = TASKS[job.task], job.schema
-    validation, test = stages(job.folder, schema, job.protocol, job.at)
+    validation, test = stages(job.folder, schema, job.protocol, job.at, task.earlier_cut(schema, job.at))
     planned = job.epochs or schema.train.epochs  # the learning rate walks the same path on both stages
     common: dict[str, Any] = {"planned": planned, "frozen": job.frozen, "checkpoints": job.folder / "training"}
     network, measured, trained, stop, validated = None, None, None, job.epochs, None
@@ -282,7 +283,7 @@ def _of_seed(run: SeedRun, weights: dict[str, Tensor], stage: Stage, schema: Sch
 
 def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage, checkpoints: Path | None) -> Fitted:
     """The single model of `info` (its model.json) with the same settings, constants and epochs, learnt from a stage."""
-    name, protocol = str(info["name"]), info["protocol"]
+    name, protocol, schema = str(info["name"]), info["protocol"], settled_schema(info, schema)
     if info["kind"] != "model":
         baseline = task.baseline(name, info["constants"], schema, stage.prepared)
         baseline.fit(stage)

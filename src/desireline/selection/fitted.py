@@ -19,9 +19,9 @@ from safetensors.numpy import save_file as save_arrays
 
 from desireline.core.errors import ModelError, UnknownModelError
 from desireline.core.files import new_folder, read_json, write_json
-from desireline.schema.model import EncoderSettings, Schema
+from desireline.schema.model import ChurnSettings, EncoderSettings, Schema
 from desireline.sequences.prepared import Prepared, iso, open_prepared, schema_digest
-from desireline.tasks import TASKS, Task
+from desireline.tasks import TASKS, Churn, Task
 from desireline.tasks.interface import Baseline, Chunks
 from desireline.tasks.judges import JUDGES, Judge
 from desireline.tasks.questions import Questions, item_histories
@@ -148,11 +148,19 @@ def describe(
         "seed": seed,
         "constants": constants,
         **settings,
+        **({"churn": schema.churn.model_dump()} if task.name == Churn.name else {}),
     }
     digest = hashlib.sha256(json.dumps(what | more, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return (
         {"id": f"{task.name}-{name}-{digest}", "cut": iso(prepared.cut), "digest": schema_digest(schema)} | what | more
     )
+
+
+def settled_schema(info: dict[str, Any], schema: Schema) -> Schema:
+    """The schema with what a model's task had read off the log when the model was fitted."""
+    if "churn" not in info:
+        return schema
+    return schema.model_copy(update={"churn": ChurnSettings(**info["churn"])})
 
 
 def save(fitted: Fitted, models: Path) -> None:
@@ -194,6 +202,7 @@ def load(workspace: Path, schema: Schema, name: str) -> Fitted:
     prepared_at = workspace / "prepared" / info["prepared"]
     if not (prepared_at / "meta.json").exists():
         raise ModelError(f"Model {name} belongs to the prepared log {info['prepared']}, which is gone: fit it again.")
+    schema = settled_schema(info, schema)
     task, prepared = TASKS[info["task"]], open_prepared(prepared_at, schema)
     sources = [
         Source(source["name"], [load(workspace, schema, model) for model in source["models"]])

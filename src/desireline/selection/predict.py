@@ -12,11 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError, UnknownUserError
-from desireline.core.progress import progress
-from desireline.events.cut import cut
-from desireline.events.frame import BUCKETS
-from desireline.events.store import EventStore
+from desireline.selection.everybody import behaviour, histories_before
 from desireline.selection.fitted import Fitted, Panel, thoughts
+from desireline.selection.leaving import leaving, leaving_all
 from desireline.selection.strangers import FALLBACK, item_predictions, said_of
 from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.prepared import iso, to_us
@@ -32,11 +30,13 @@ from desireline.tasks.answers import (
     next_event_answer,
     recommendation,
 )
+from desireline.tasks.churn.answers import ChurnAnswer
+from desireline.tasks.churn.task import Churn
 from desireline.tasks.questions import Questions, item_histories, without_known_item
 from desireline.tasks.reasons import Own, Reason, reasons
 from desireline.training.network import Network
 
-Answer = Recommendation | NextEventAnswer
+Answer = Recommendation | NextEventAnswer | ChurnAnswer
 
 
 def answer(
@@ -47,18 +47,18 @@ def answer(
     stranger : not a user of the log, so that recommend answers without any event too. Raises UnknownUserError when no
     event lies before `as_of` otherwise.
     """
-    history = cut(events, as_of)[0]
-    if fitted.prepared.schema.alias:
-        history = history.filter(pl.col("event") != fitted.prepared.schema.alias.event)
+    history = behaviour(events, as_of, fitted.prepared.schema)
+    if fitted.task.name == Churn.name:
+        told = leaving(fitted, history, as_of)
+        if told is None:
+            raise no_history(user, as_of)
+        return told
     sequences, event_ids = encode_with_ids(history, fitted.prepared)
     questions = asked_now(sequences, to_us(as_of))
     if len(questions) == 0 and stranger and fitted.task.name == "recommend":
         questions = asked_by_nobody(sequences, user, to_us(as_of))
     if len(questions) == 0:
-        raise UnknownUserError(
-            f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
-            "from. Give one with --history FILE."
-        )
+        raise no_history(user, as_of)
     if fitted.task.name == "next_event":
         _, _, predicted = next(fitted.predictions(questions))
         return next_event_answer(user, to_us(as_of), predicted, 0, wishes.k, fitted.prepared, _timed(fitted))
@@ -69,6 +69,14 @@ def answer(
     there = ids[0] > 0
     facts, sources = explained(fitted, questions, event_ids, ids[0, there])
     return recommendation(user, to_us(as_of), ids[0, there], scores[0, there], facts, sources, fitted.prepared)
+
+
+def no_history(user: str, as_of: datetime) -> UnknownUserError:
+    """The error for a user of whom nothing can be read."""
+    return UnknownUserError(
+        f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
+        "from. Give one with --history FILE."
+    )
 
 
 def explained(
@@ -103,20 +111,13 @@ def thought_most(panel: Panel, questions: Questions, ids: NDArray[np.int32]) -> 
 
 def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[pl.DataFrame]:
     """The answers for every user with an event before `as_of`, a frame for each range of buckets; bounded memory."""
-    store = EventStore(folder, fitted.prepared.schema)
-    width = max(1, min(BUCKETS, int(BUCKETS * 200_000 / max(1, store.count()))))
-    with progress(f"{fitted.task.name}: answering", store.count()) as advance:
-        for bucket in range(0, BUCKETS, width):
-            events = store.read_bucket(bucket, min(bucket + width, BUCKETS), before=as_of)
-            read = events.height
-            events = cut(events, as_of)[0]
-            if fitted.prepared.schema.alias:
-                events = events.filter(pl.col("event") != fitted.prepared.schema.alias.event)
-            if events.height:
-                questions = asked_now(encode_events(events, fitted.prepared), to_us(as_of))
-                if len(questions):
-                    yield from _frames(fitted, questions, wishes)
-            advance(read)
+    if fitted.task.name == Churn.name:
+        yield from leaving_all(folder, fitted, as_of)
+        return
+    for history in histories_before(folder, fitted.prepared.schema, as_of, f"{fitted.task.name}: answering"):
+        questions = asked_now(encode_events(history, fitted.prepared), to_us(as_of))
+        if len(questions):
+            yield from _frames(fitted, questions, wishes)
 
 
 def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl.DataFrame]:

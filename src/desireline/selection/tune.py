@@ -31,6 +31,7 @@ from desireline.selection.compare import check_encoders, peak_rss_mib, task_name
 from desireline.selection.fit import train_network
 from desireline.selection.tracking import check_tracking, log_run
 from desireline.sequences.prepared import iso
+from desireline.tasks import TASKS
 from desireline.tasks.stages import Stage, stages
 
 SPACE: dict[str, list[Any]] = {  # the present value is always among them
@@ -61,7 +62,8 @@ class Search:
 
     def validation(self) -> Stage:
         """What trials learn from and are asked."""
-        return stages(self.folder, self.schema, self.protocol, self.at)[0]
+        earlier = TASKS[self.task].earlier_cut(self.schema, self.at)
+        return stages(self.folder, self.schema, self.protocol, self.at, earlier)[0]
 
     def study(self, validation: Stage) -> optuna.Study:
         """The study, opened or made."""
@@ -123,8 +125,11 @@ def tune(
     trials: int,
     minutes: float | None,
     seed: int,
+    named: bool = True,
 ) -> Tuned:
     """Search the settings of each encoder with as many trials; those of an earlier run count.
+
+    named : whether the user named the cut; one that was not may be moved to where the task can be tested
 
     Raises SettingError for no trial, an unknown task or an unknown encoder.
     """
@@ -133,6 +138,7 @@ def tune(
     task = task_named(task_name)
     check_encoders(encoders)
     check_tracking()
+    schema, at = task.settled(folder, schema, at, named)
     begun = time.time()
     found: list[dict[str, Any]] = []
     for place, encoder in enumerate(encoders):

@@ -45,6 +45,11 @@ class Prepared:
     items: pl.DataFrame
 
     @property
+    def workspace(self) -> Path:
+        """The folder that this log was prepared in."""
+        return self.folder.parent.parent
+
+    @property
     def cut_us(self) -> int:
         """The cut in microseconds since 1970 UTC."""
         return to_us(self.cut)
@@ -92,9 +97,9 @@ def to_us(moment: datetime) -> int:
 
 
 def schema_digest(schema: Schema) -> str:
-    """Twelve hex digits over what a prepared folder depends on: all but encoder, training and evaluation settings."""
+    """Twelve hex digits over what a prepared folder depends on: no setting of a later step."""
     raw = schema.model_dump(
-        exclude={"encoder": True, "train": True, "evaluate": True, "prepare": {"workers", "horizon"}}
+        exclude={"encoder": True, "train": True, "evaluate": True, "churn": True, "prepare": {"workers", "horizon"}}
     )
     return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:12]
 

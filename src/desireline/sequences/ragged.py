@@ -44,6 +44,13 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def upto(self, user: NDArray[np.int64], place: NDArray[np.int64]) -> Sequences:
+        """Of each of some users [Q] the events up to a place [Q]; of all others none."""
+        step = np.zeros(self.events + 1, np.int64)
+        np.add.at(step, self.offsets[user], 1)
+        np.add.at(step, place + 1, -1)
+        return self.take(np.cumsum(step[:-1]) > 0)
+
     @property
     def events(self) -> int:
         return int(self.offsets[-1])

@@ -1,9 +1,10 @@
-"""The four jobs over one model, each a task of the same shape; two stand so far."""
+"""The four jobs over one model, each a task of the same shape; three stand so far."""
 
+from desireline.tasks.churn.task import Churn
 from desireline.tasks.interface import Task
 from desireline.tasks.next_event import NextEvent
 from desireline.tasks.recommend import Recommend
 
-TASKS: dict[str, Task] = {"next_event": NextEvent(), "recommend": Recommend()}
+TASKS: dict[str, Task] = {"next_event": NextEvent(), "recommend": Recommend(), "churn": Churn()}
 
-__all__ = ["TASKS", "NextEvent", "Recommend", "Task"]
+__all__ = ["TASKS", "Churn", "NextEvent", "Recommend", "Task"]

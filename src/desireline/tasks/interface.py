@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,12 +79,24 @@ class Task(Protocol):
     """One job over the sequence model; every member works on arrays of events, none on a column's name."""
 
     name: str
+    protocols: tuple[str, ...]  # under which it can be tested
+    cheapest: tuple[str, ...]  # baselines beside a single fit, so that no result stands alone
+    encoders: tuple[str, ...]  # that a comparison trains unasked
+
+    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
+        """The schema with what the task reads off the log before the cut `at`, and the cut, moved unless `named`."""
+
+    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
+        """The validation's cut before the test's; None: the one that holds out the usual share of the log."""
 
     def primary(self, prepared: Prepared) -> str:
         """The metric that chooses."""
 
     def is_loss(self, metric: str) -> bool:
         """Whether less is better."""
+
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        """What of a log a network reads in training: all of it, or some events of each user."""
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         """What turns a hidden state into this task's predictions."""

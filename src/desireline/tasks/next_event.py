@@ -8,6 +8,8 @@ others.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +22,7 @@ from desireline.classical import RECOMMENDERS
 from desireline.classical.gaps import remaining
 from desireline.classical.interface import Recommender
 from desireline.classical.next_event import NEXT_EVENT, EventHistories, NextEventBaseline
+from desireline.encoders import ENCODERS
 from desireline.evaluation.classification import calibration_metrics, log_loss, reliability
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
@@ -75,6 +78,15 @@ class NextEvent:
     """See the module."""
 
     name = "next_event"
+    protocols: tuple[str, ...] = ("temporal", "leave-one-out")
+    cheapest: tuple[str, ...] = ("popularity", "markov")
+    encoders: tuple[str, ...] = tuple(ENCODERS)
+
+    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
+        return schema, at
+
+    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
+        return None
 
     def primary(self, prepared: Prepared) -> str:
         types = np.bincount(np.asarray(prepared.before["event"]), minlength=len(prepared.vocabularies["event"]))
@@ -84,6 +96,9 @@ class NextEvent:
 
     def is_loss(self, metric: str) -> bool:
         return metric in ("log-loss", "CRPS", "ECE")
+
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        return sequences
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         item = nn.Linear(d_model, d_model)

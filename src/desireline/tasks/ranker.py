@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numba
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desireline.classical.arrays import DAY_US, age_days
-from desireline.core.errors import SettingError
+from desireline.classical.trees import lightgbm_module
 from desireline.core.progress import progress
 from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
@@ -214,7 +213,7 @@ class Ranker:
 
     @classmethod
     def load(cls, state: dict[str, NDArray[Any]]) -> Ranker:
-        lightgbm = _lightgbm()
+        lightgbm = lightgbm_module()
         texts = [state[f"booster_{k}"].tobytes().decode() for k in range(len(state) - 3)]
         boosters = [lightgbm.Booster(model_str=text) for text in texts]
         return cls(boosters, Trends(state["trends"], int(state["at_us"][0])), bool(state["only_new"][0]))
@@ -284,7 +283,7 @@ class Lesson:
 
 def trained(lesson: Lesson, rounds: int, seed: int) -> Any:
     """A booster of so many trees."""
-    return _lightgbm().train(_settings(seed), _dataset(lesson, np.ones(len(lesson), np.bool_)), rounds)
+    return lightgbm_module().train(_settings(seed), _dataset(lesson, np.ones(len(lesson), np.bool_)), rounds)
 
 
 def held_out(lesson: Lesson, fold: NDArray[np.int64], seed: int) -> tuple[list[Any], int]:
@@ -292,7 +291,7 @@ def held_out(lesson: Lesson, fold: NDArray[np.int64], seed: int) -> tuple[list[A
 
     fold : int64 [Q], from 0
     """
-    found, curves, lightgbm = [], [], _lightgbm()
+    found, curves, lightgbm = [], [], lightgbm_module()
     parts = int(fold.max()) + 1
     with progress("learning to rank", parts * ROUNDS, "trees") as advance:
         for part in range(parts):
@@ -322,20 +321,8 @@ def _settings(seed: int) -> dict[str, Any]:
     return PARAMETERS | {"seed": seed, "num_threads": max(1, (os.cpu_count() or 1) // 2)}
 
 
-def _lightgbm() -> ModuleType:
-    """The module, loaded when the first ranker is fitted or opened.
-
-    Raises SettingError where the system lacks the OpenMP library that its wheel needs.
-    """
-    try:
-        import lightgbm
-    except OSError as error:
-        raise SettingError(f"LightGBM cannot be loaded ({error}): on Debian, apt-get install libgomp1.") from error
-    return lightgbm
-
-
 def _dataset(lesson: Lesson, rows: NDArray[np.bool_], reference: Any = None) -> Any:
     rows = rows & lesson.came.any(axis=1)  # a question of which nothing was proposed teaches no order
     there = lesson.candidates.ids[rows] >= FIRST
     gain = lesson.came[rows][there].astype(np.int8)
-    return _lightgbm().Dataset(lesson.columns[rows][there], gain, group=there.sum(axis=1), reference=reference)
+    return lightgbm_module().Dataset(lesson.columns[rows][there], gain, group=there.sum(axis=1), reference=reference)

@@ -7,6 +7,8 @@ Labels: from every event, the items of the user's next occasion that holds targe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from desireline.classical import RECOMMENDERS
 from desireline.classical.content import Content
 from desireline.classical.interface import Recommender
+from desireline.encoders import ENCODERS
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
 from desireline.evaluation.result import Metric
@@ -62,12 +65,24 @@ class Recommend:
     """See the module."""
 
     name = "recommend"
+    protocols: tuple[str, ...] = ("temporal", "leave-one-out")
+    cheapest: tuple[str, ...] = ("popularity", "markov")
+    encoders: tuple[str, ...] = tuple(ENCODERS)
+
+    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
+        return schema, at
+
+    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
+        return None
 
     def primary(self, prepared: Prepared) -> str:
         return "NDCG@10"
 
     def is_loss(self, metric: str) -> bool:
         return False
+
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        return sequences
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         return nn.Identity()  # the item table is the head

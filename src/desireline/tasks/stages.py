@@ -55,15 +55,19 @@ class Stage:
         return int(self.timeline["time"].max(initial=self.from_us)) + 1
 
 
-def stages(folder: Path, schema: Schema, protocol: str, at: datetime) -> tuple[Stage, Stage]:
+def stages(
+    folder: Path, schema: Schema, protocol: str, at: datetime, earlier: datetime | None = None
+) -> tuple[Stage, Stage]:
     """The validation and the test stage of a protocol; `at` is the cut of the temporal one.
+
+    earlier : the validation's cut, where a task needs another than the one that holds out the usual share of the log
 
     Raises DataError when a stage would have nothing to learn from or to ask.
     """
-    return _leave_one_out(folder, schema) if protocol == "leave-one-out" else _temporal(folder, schema, at)
+    return _leave_one_out(folder, schema) if protocol == "leave-one-out" else _temporal(folder, schema, at, earlier)
 
 
-def _temporal(folder: Path, schema: Schema, at: datetime) -> tuple[Stage, Stage]:
+def _temporal(folder: Path, schema: Schema, at: datetime, earlier: datetime | None) -> tuple[Stage, Stage]:
     last = EventStore(folder, schema).span()[1]
     if at > last:
         raise DataError(
@@ -71,7 +75,7 @@ def _temporal(folder: Path, schema: Schema, at: datetime) -> tuple[Stage, Stage]
             "Name an earlier one with --cut."
         )
     # the earlier cut follows from the log before the cut alone, so that the future cannot move it
-    earlier = EventStore(folder, schema).default_cut(at)
+    earlier = earlier or EventStore(folder, schema).default_cut(at)
     validation = _asking("validation", prepare(folder, schema, earlier, at))
     return validation, _asking("test", prepare(folder, schema, at))
 

@@ -1,0 +1,88 @@
+"""The decisions' commands: explain, decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from desireline.cli.learn import TaskName
+from desireline.cli.shared import AsJson, Folder, Seed, Set, app, settings, show, stdout
+
+
+@app.command()
+def explain(
+    folder: Folder,
+    task: TaskName,
+    user: Annotated[str, typer.Option(help="A user of the log.")],
+    as_of: Annotated[str | None, typer.Option(help="The moment of the question; default: the log's last.")] = None,
+    model: Annotated[str | None, typer.Option(help="Another model than the one that answers.")] = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Why the answer for a user is what it is: facts, what each adds, and the events behind them."""
+    from desireline.workspace import open_workspace
+
+    found = open_workspace(folder).with_settings(settings(set_)).explain(task, user, as_of=as_of, model=model)
+    show(found, as_json)
+
+
+@app.command()
+def decide(
+    folder: Folder,
+    what: Annotated[str, typer.Argument(metavar="churn", help="What to decide: churn, whom to keep.")],
+    budget: Annotated[float, typer.Option(help="What all contacts together may cost.")],
+    cost: Annotated[float, typer.Option(help="Of one contact.")],
+    accept: Annotated[float, typer.Option(help="Share of leavers whom a contact keeps: an assumption.")] = 0.2,
+    offer: Annotated[float, typer.Option(help="What the offer costs when somebody takes it.")] = 0.0,
+    loyal_take: Annotated[float, typer.Option(help="Share of those who would stay anyway that take the offer.")] = 1.0,
+    margin: Annotated[float, typer.Option(help="Share of a user's value that is profit.")] = 1.0,
+    as_of: Annotated[str | None, typer.Option(help="The moment of the question; default: the log's last.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the whole list there.")] = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whom to contact under a budget, with the expected profit."""
+    from desireline.workspace import open_workspace
+
+    if what != "churn":
+        raise typer.BadParameter(f"{what!r}: this version decides `churn`", param_hint="WHAT")
+    workspace = open_workspace(folder).with_settings(settings(set_))
+    found = workspace.decide(
+        budget, cost, accept=accept, offer=offer, loyal_take=loyal_take, margin=margin, as_of=as_of, seed=seed
+    )
+    if out is not None:
+        import polars as pl
+
+        from desireline.core.files import write_text
+
+        rows = [vars(contact) for contact in found.contacts]
+        columns = {"user": pl.String, "probability": pl.Float64, "segment": pl.String, "value": pl.Float64}
+        write_text(out, pl.DataFrame(rows, schema=columns | {"profit": pl.Float64}).write_csv())
+    if as_json:
+        show(found, True)
+        return
+    table = Table("", "user", "leaves", "segment", "value a year", "profit", box=None)
+    for place, c in enumerate(found.contacts[:20], 1):
+        table.add_row(str(place), c.user, f"{c.probability:.0%}", c.segment, f"{c.value:,.2f}", f"{c.profit:,.2f}")
+    stdout.print(table)
+    more = f", the first 20 shown{'' if out is None else f', all in {out}'}" if len(found.contacts) > 20 else ""
+    beside = ", ".join(f"{name} {profit:,.0f}" for name, profit in found.others.items())
+    stdout.print(
+        f"{len(found.contacts):,} of {found.users:,} users are worth a contact within the budget{more}. Expected "
+        f"profit {found.profit:,.0f} [{found.low:,.0f}, {found.high:,.0f}] for {found.spent:,.0f}; the same budget by "
+        f"{beside}. That a contact keeps {accept:.0%} of leavers is an assumption; its effect is {found.uplift}.",
+        highlight=False,
+    )
+    swings = Table("if", "is", "contacts", "profit", box=None)
+    for told in found.sensitivity:
+        swings.add_row(told["assumption"], f"{told['value']:g}", f"{told['contacts']:,}", f"{told['profit']:,.0f}")
+    stdout.print(swings)
+    if found.experiment["users_per_arm"]:
+        stdout.print(
+            f"To measure it: {found.experiment['users_per_arm']:,} users an arm; {found.experiment['how']}.",
+            highlight=False,
+        )

@@ -1,0 +1,1 @@
+"""Decisions that follow from answers: whom to keep under a budget."""

@@ -1,0 +1,113 @@
+"""Metrics of a probability that something happens, with intervals by bootstrap over users.
+
+AUROC is that of Hanley & McNeil (1982), ties counting half; AUPRC is average precision, tied scores taken together;
+lift@k % is the share of those that came among the k % with the highest probability, by that among all, ties shared
+out. ECE: bins of equal mass, equal forecasts never parted (see `classification.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from desireline.evaluation.intervals import HIGH, LOW, user_interval
+from desireline.evaluation.result import Metric
+
+BINS = 15
+SMALLEST = 1e-12
+TOP = {"lift@5%": 0.05, "lift@10%": 0.1}
+
+Floats = NDArray[np.float64]
+
+
+def binary_values(probability: Floats, truth: Floats) -> dict[str, Floats]:
+    """log-loss and Brier score of each question, float64 [Q]; nan where the truth is not known."""
+    kept = np.clip(probability, SMALLEST, 1 - SMALLEST)
+    return {
+        "log-loss": -(truth * np.log(kept) + (1 - truth) * np.log1p(-kept)),
+        "Brier": (probability - truth) ** 2,
+    }
+
+
+def binary_metrics(
+    probability: Floats, truth: Floats, user: NDArray[np.int64], resamples: int, seed: int
+) -> dict[str, Metric]:
+    """AUROC, AUPRC, lift@5%, lift@10%, Brier, log-loss and ECE over questions, with 95 % intervals.
+
+    probability, truth : float64 [Q], truth 0 or 1;  user : int64 [Q], whose question it is
+
+    A resample draws users with all their questions. Where only one class came, the ranking metrics are nan.
+    """
+    found = {
+        name: user_interval(values, user, resamples, seed) for name, values in binary_values(probability, truth).items()
+    }
+    names, row = np.unique(user, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    order = _Sorted(probability, truth)
+    figures: dict[str, list[float]] = {name: [] for name in order.figures(np.ones(len(row)))}
+    for _ in range(resamples):
+        drawn = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
+        for name, value in order.figures(drawn[row]).items():
+            figures[name].append(value)
+    for name, value in order.figures(np.ones(len(row))).items():
+        kept = np.array([f for f in figures[name] if np.isfinite(f)])
+        low, high = np.quantile(kept, [LOW, HIGH]) if len(kept) else (np.nan, np.nan)
+        found[name] = Metric(value, float(low), float(high))
+    return found
+
+
+def expected_calibration_error(probability: Floats, truth: Floats) -> float:
+    """Σ over bins of equal mass |mean probability − share that came| × share of questions; nan for none."""
+    return _Sorted(probability, truth).figures(np.ones(len(truth)))["ECE"]
+
+
+def reliability_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
+    """Points of the reliability plot, a bin of equal mass each: mean probability, share that came, questions."""
+    bins = _mass_bins(np.sort(probability))
+    ordered = truth[np.argsort(probability, kind="stable")]
+    held = np.bincount(bins, minlength=BINS)
+    mean = np.bincount(bins, weights=np.sort(probability), minlength=BINS) / np.maximum(held, 1)
+    share = np.bincount(bins, weights=ordered, minlength=BINS) / np.maximum(held, 1)
+    there = np.flatnonzero(held)
+    return [{"confidence": float(mean[b]), "right": float(share[b]), "n": int(held[b])} for b in there]
+
+
+class _Sorted:
+    """Questions sorted by falling probability once, so that each weighting costs a few sums."""
+
+    def __init__(self, probability: Floats, truth: Floats) -> None:
+        self.order = np.argsort(-probability, kind="stable")
+        self.probability, self.truth = probability[self.order], truth[self.order]
+        self.group = np.cumsum(np.diff(self.probability, prepend=np.inf) != 0) - 1  # equal probabilities share one
+        self.bins = BINS - 1 - _mass_bins(self.probability[::-1])[::-1] if len(self.order) else self.group
+
+    def figures(self, weight: Floats) -> dict[str, float]:
+        """All figures with question i counting `weight[i]` times (in the order given at first)."""
+        weight = weight[self.order]
+        groups = int(self.group[-1]) + 1 if len(self.group) else 0
+        came = np.bincount(self.group, weights=weight * self.truth, minlength=groups)
+        stayed = np.bincount(self.group, weights=weight * (1 - self.truth), minlength=groups)
+        up, down, nan = came.sum(), stayed.sum(), float("nan")
+        if groups == 0 or up + down == 0:
+            return dict.fromkeys(["AUROC", "AUPRC", *TOP, "ECE"], nan)
+        found_up, found = np.cumsum(came), np.cumsum(came + stayed)
+        both = up > 0 and down > 0
+        below = down - np.cumsum(stayed)
+        auroc = float((came * (below + stayed / 2)).sum() / (up * down)) if both else nan
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = np.where(found > 0, found_up / found, 0.0)
+        figures = {"AUROC": auroc, "AUPRC": float((came * precision).sum() / up) if both else nan}
+        for name, share in TOP.items():
+            wanted = share * (up + down)
+            caught = float(np.interp(wanted, np.append(0.0, found), np.append(0.0, found_up)))
+            figures[name] = caught / wanted / (up / (up + down)) if up > 0 else nan
+        gap = np.bincount(self.bins, weights=weight * (self.probability - self.truth), minlength=BINS)
+        figures["ECE"] = float(np.abs(gap).sum() / (up + down))
+        return figures
+
+
+def _mass_bins(ascending: Floats) -> NDArray[np.int64]:
+    """int64 [Q]: the bin of each question, by the number of questions with a lower probability."""
+    _, value, counts = np.unique(ascending, return_inverse=True, return_counts=True)
+    lower = np.cumsum(counts) - counts
+    return np.asarray(lower[value] * BINS // max(1, len(ascending)), np.int64)

@@ -1,0 +1,1 @@
+"""Churn: who is leaving, why, and whom it pays to keep."""

@@ -1,0 +1,302 @@
+"""The answer of the task `churn` for one user, with its reasons in words and the events behind them.
+
+The numbers of a snapshot fall into a few groups, each of which is one sentence. With trees the groups that move this
+user's risk most are told first (Shapley values, summed over the group); other models give no such shares, and the
+sentences stand in the order of `GROUPS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.table import Table
+
+from desireline.events.clean import Limits, clean
+from desireline.events.roles import Roles
+from desireline.features.definitions import definitions
+from desireline.schema.model import Schema
+from desireline.sequences.encode import encode_events
+from desireline.sequences.prepared import Prepared, iso, to_us
+from desireline.tasks.answers import asked_now
+from desireline.tasks.churn.definition import DAY_US, Definition
+from desireline.tasks.churn.models import Floats
+from desireline.tasks.churn.questions import ChurnQuestions
+from desireline.tasks.churn.season import Season
+from desireline.tasks.churn.snapshots import OWN, YEAR, first_moment, horizon_us, is_asked, snapshot
+
+SHOWN = 4  # reasons of an answer
+EVIDENCE = 10  # events behind a reason, the newest
+PRIOR_YEARS = 0.5  # a user's yearly value is drawn towards the mean as if so long had been seen at it
+NEW_HORIZONS = 1.0  # whose first purchase lies within so many horizons is new
+GROUPS: dict[str, tuple[str, ...]] = {  # a number belongs to the first group one of whose beginnings it has
+    "season": ("returns_year_ago",),
+    "recency": ("days_since_return", "days_since_last", "days_since_positive", "days_since_target", "overdue"),
+    "tenure": ("days_since_first",),
+    "cancels": ("money_negative", "cancel_ratio"),
+    "value": ("money", "value"),
+    "breadth": ("distinct", "entropy", "repeat_ratio"),
+    "rhythm": ("hour", "weekday"),
+    "visits": ("sessions", "session", "dwell", "share_of"),
+    "frequency": ("",),  # the rest: counts of events, days and gaps
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One fact about the user. `share` : what it adds to the log odds of leaving; None where the model tells none."""
+
+    text: str
+    share: float | None
+    events: list[int]
+
+
+@dataclass(frozen=True)
+class ChurnAnswer:
+    """Whether a user will be gone: no event of the kind within `horizon_s` seconds of `as_of`, the gap included.
+
+    segment : tenure and value, or why the user is not among those asked about
+    evidence : the ids of the events behind each reason;  level : how sure the season's level is, in words
+    """
+
+    user: str
+    as_of: str
+    horizon_s: float
+    probability: float
+    segment: str
+    reasons: list[str]
+    evidence: list[list[int]]
+    level: str
+
+
+def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> ChurnQuestions:
+    """One question a user of an event frame of whole users, all strictly before `as_of`; labels are not known."""
+    schema, of = prepared.schema, Definition.of(prepared.schema.churn)
+    cleaned = clean(history, schema.clean, Limits.from_json(prepared.counts["limits"])).events
+    rows = snapshot(cleaned, as_of, first_moment(prepared), schema, of)
+    rows = rows.with_columns(as_of=pl.lit(as_of).cast(pl.Datetime("us", "UTC")), horizon_us=horizon_us(of))
+    sequences = encode_events(cleaned, prepared)
+    now = asked_now(sequences, to_us(as_of))
+    of_user = pl.DataFrame({"user": sequences.users.gather(now.user), "row": now.user, "place": now.place})
+    rows = rows.join(of_user, on="user", how="inner", maintain_order="left")
+    user, place = rows["row"].to_numpy(), rows["place"].to_numpy()
+    rows = rows.drop("row", "place")
+    now_us, horizon = to_us(as_of), rows["horizon_us"].to_numpy()
+    moments, level = np.full(len(user), now_us, np.int64), Season.of(prepared, of, schema.churn.dates).at(now_us)
+    unknown = np.full(len(user), np.nan)
+    return ChurnQuestions(sequences, user, place, moments, rows, unknown, horizon, of, level)
+
+
+def value_edges(rows: pl.DataFrame) -> tuple[float, float]:
+    """What parts low, middle and high value among the users of past rows: thirds of the value of 365 days."""
+    values = rows["value_365d"].drop_nulls()
+    if len(values) == 0:
+        return 0.0, 0.0
+    return float(values.quantile(1 / 3) or 0.0), float(values.quantile(2 / 3) or 0.0)
+
+
+def segments(rows: pl.DataFrame, of: Definition, edges: tuple[float, float]) -> list[str]:
+    """The segment of each row of a snapshot."""
+    tenure = (
+        pl.when(pl.col("days_since_first_return") * DAY_US < NEW_HORIZONS * of.horizon_us)
+        .then(pl.lit("new"))
+        .otherwise(pl.lit("established"))
+    )
+    value = pl.col("value_365d").fill_null(0.0)
+    level = (
+        pl.when(value > edges[1])
+        .then(pl.lit("high"))
+        .when(value > edges[0])
+        .then(pl.lit("middle"))
+        .otherwise(pl.lit("low"))
+    )
+    named = pl.concat_str(tenure, pl.lit(", "), level, pl.lit(" value")) if edges[1] > 0 else tenure
+    never = pl.lit("prospect") if of.by == "purchase" else pl.lit("new")
+    told = pl.when(pl.col("returns") == 0).then(never).when(~is_asked(of)).then(pl.lit("lapsed")).otherwise(named)
+    return rows.select(told.alias("segment"))["segment"].to_list()
+
+
+def yearly_value(value_365d: Floats, days_known: Floats) -> Floats:
+    """float64 [U]: the value that a user brings in a year, drawn towards the mean of all where little was seen.
+
+    value_365d : of the last 365 days;  days_known : since the first purchase
+    """
+    years = np.clip(days_known / 365.0, 1 / 365, 1.0)
+    mean = float(value_365d.sum() / years.sum()) if len(years) else 0.0
+    return np.asarray((value_365d + PRIOR_YEARS * mean) / (years + PRIOR_YEARS), np.float64)
+
+
+def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: str, why: list[Reason]) -> ChurnAnswer:
+    """The answer for one question from its log odds."""
+    known = questions.rows.row(row, named=True)
+    return ChurnAnswer(
+        str(known["user"]),
+        iso(known["as_of"]),
+        (questions.horizon_us[row].item() + questions.of.gap_us) / 1e6,
+        float(1 / (1 + np.exp(-log_odds))),
+        segment,
+        [reason.text for reason in why],
+        [reason.events for reason in why],
+        level_told(questions, row, log_odds),
+    )
+
+
+def level_told(questions: ChurnQuestions, row: int, log_odds: float) -> str:
+    """How far the probability may be off because nobody knows what the season will bring."""
+    error = questions.level.error
+    if not np.isfinite(error):
+        return "one past moment only: how far the season moves the level is not known"
+    low, high = (float(1 / (1 + np.exp(-(log_odds + sign * error)))) for sign in (-1, 1))
+    span = f"the probability lies between {low:.0%} and {high:.0%}, two times in three, for the season alone"
+    if questions.level.knows_year:
+        return f"set by the same season a year earlier: {span}"
+    return f"the log holds no same season a year earlier, so the level is uncertain: {span}"
+
+
+def group_of(name: str) -> str:
+    """The group that a number of a snapshot belongs to."""
+    return next(group for group, starts in GROUPS.items() if name.startswith(starts))
+
+
+def reasons(
+    row: Mapping[str, object], shares: Mapping[str, float] | None, events: pl.DataFrame, schema: Schema, of: Definition
+) -> list[Reason]:
+    """Sentences about one user, those that move the risk most first.
+
+    shares : what each number adds to the log odds; None for a model that does not tell;  events : the user's own
+    """
+    by_group: dict[str, float] = {}
+    for name, share in (shares or {}).items():
+        by_group[group_of(name)] = by_group.get(group_of(name), 0.0) + share
+    order = sorted(GROUPS, key=lambda group: -abs(by_group.get(group, 0.0)))
+    told = []
+    for group in order:
+        text, evidence = _sentence(group, row, events, schema, of)
+        if not text:
+            continue
+        moves = by_group.get(group) if shares is not None else None
+        if moves is not None:
+            text = f"{'raises' if moves > 0 else 'lowers'} the risk: {text}"
+        told.append(Reason(text, moves, evidence))
+    return told[:SHOWN]
+
+
+def _sentence(
+    group: str, row: Mapping[str, object], events: pl.DataFrame, schema: Schema, of: Definition
+) -> tuple[str, list[int]]:
+    """What a group says of the user, and the events that say it; "" where it has nothing to say."""
+    word = " or ".join(schema.types_with("target")) if of.by == "purchase" else "event"
+    kept = Roles.of(schema).flags(events)[1] if of.by == "purchase" else np.ones(events.height, bool)
+    back = events.filter(pl.Series(kept))
+
+    def number(name: str) -> float | None:
+        value = row.get(name)
+        return float(value) if isinstance(value, int | float) and value == value else None
+
+    def ids(frame: pl.DataFrame) -> list[int]:
+        return [int(i) for i in frame["event_id"].tail(EVIDENCE)]
+
+    since, gap = number("days_since_return"), number("return_gap_median_d")
+    if group == "recency":
+        if since is None:
+            return f"no {word} so far", ids(events.tail(1))
+        usual = ""
+        if gap:
+            late = f"{since / gap:.1f} times" if since >= gap else "within"
+            usual = f", {late} the usual gap of {_days(gap)}"
+        return f"last {word} {_days(since)} ago{usual}", ids(back.filter(pl.col("time") == back["time"].max()))
+    if group == "frequency":
+        days, half = number("returns_365d") or 0.0, number("returns_180d") or 0.0
+        lately = f", {half:.0f} of them in its last half" if days else ""
+        return f"{_count(days, 'day')} with a {word} in the last year{lately}", ids(back)
+    if group == "value" and back["value"].is_not_null().any():
+        spent = number("value_365d") or 0.0
+        worth = f"value of {spent:,.2f}" if spent else "nothing of value"
+        return f"{worth} in the last year", ids(back.sort("value", nulls_last=False))
+    if group == "tenure" and (first := number("days_since_first_return")) is not None:
+        return f"first {word} {_days(first)} ago", ids(back.head(1))
+    if group == "season" and (earlier := number("returns_year_ago")) is not None:
+        year = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR
+        span = timedelta(microseconds=of.gap_us + of.horizon_us)
+        inside = back.filter(pl.col("time") >= year, pl.col("time") < year + span)
+        return f"{_count(earlier, 'day')} with a {word} in the same season a year ago", ids(inside)
+    if group == "cancels" and (number("money_negative") or 0) > 0:
+        gone = events.filter(pl.Series(Roles.of(schema).flags(events)[2]))
+        return f"{gone.height} taken back, worth {number('money_negative'):,.2f}", ids(gone)
+    if group == "breadth" and (different := number("distinct_item")) is not None:
+        return f"{_count(different, 'different item')} so far", ids(back)
+    return "", []
+
+
+def _days(days: float) -> str:
+    return f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:.0f} {what}{'' if number == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A churn answer with all that it rests on.
+
+    reasons : text, share of the log odds (None where the model tells none) and the ids of the events behind it
+    numbers : name, unit, meaning, value and share of every number of the snapshot, the weightiest first
+    """
+
+    user: str
+    as_of: str
+    task: str
+    model: str
+    horizon_s: float
+    probability: float
+    segment: str
+    reasons: list[dict[str, Any]]
+    numbers: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command prints it."""
+        return asdict(self)
+
+    def __rich__(self) -> Table:
+        days = self.horizon_s / 86_400
+        title = (
+            f"{self.user} · as of {self.as_of} · gone for {days:g} days with {self.probability:.0%} · {self.segment}"
+        )
+        table = Table("", "share of the log odds", "events", title=title, title_justify="left", box=None)
+        for reason in self.reasons:
+            share = "" if reason["share"] is None else f"{reason['share']:+.2f}"
+            table.add_row(reason["text"], share, ", ".join(str(event) for event in reason["events"][:3]))
+        return table
+
+
+def explained(
+    answer: ChurnAnswer,
+    model: str,
+    row: Mapping[str, object],
+    shares: Mapping[str, float] | None,
+    why: list[Reason],
+    schema: Schema,
+) -> Explanation:
+    """The explanation of an answer from the snapshot's row and the model's shares."""
+    meanings = {name: (feature.unit, feature.meaning) for name, feature in definitions(schema).items()} | OWN
+    numbers = [
+        {"name": name, "unit": meanings[name][0], "meaning": meanings[name][1], "value": row.get(name)}
+        | {"share": None if shares is None else shares.get(name, 0.0)}
+        for name in sorted(meanings, key=lambda name: -abs((shares or {}).get(name, 0.0)))
+    ]
+    return Explanation(
+        answer.user,
+        answer.as_of,
+        "churn",
+        model,
+        answer.horizon_s,
+        answer.probability,
+        answer.segment,
+        [asdict(reason) for reason in why],
+        numbers,
+    )

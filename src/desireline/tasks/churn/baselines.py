@@ -1,0 +1,81 @@
+"""Scorers as the rows of a table: fitted on a stage's past, set to a level, asked about its present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.core.errors import DataError
+from desireline.sequences.prepared import iso
+from desireline.tasks.churn.definition import Definition
+from desireline.tasks.churn.models import RFM, AggregateTrees, Lifetimes, Recency, Scorer, logistic
+from desireline.tasks.churn.questions import ChurnQuestions
+from desireline.tasks.churn.season import Season
+from desireline.tasks.churn.snapshots import past_rows
+from desireline.tasks.interface import Chunks
+from desireline.tasks.stages import Stage
+
+SCORERS: dict[str, Callable[[Definition], Scorer]] = {
+    "recency": lambda of: Recency(),
+    "rfm": lambda of: RFM(),
+    "bg-nbd": lambda of: Lifetimes("bg-nbd", of),
+    "mbg-nbd": lambda of: Lifetimes("mbg-nbd", of),
+    "pareto-nbd": lambda of: Lifetimes("pareto-nbd", of),
+    "aggregates+lightgbm": lambda of: AggregateTrees(),
+}
+
+
+class ChurnBaseline:
+    """A scorer, set so that its probabilities hold at the log's usual level."""
+
+    def __init__(self, scorer: Scorer, of: Definition, dates: int) -> None:
+        self.scorer, self.of, self.dates = scorer, of, dates
+        self.scale = np.array([0.0, 1.0])  # intercept and slope that make its log odds hold
+
+    def fit(self, stage: Stage) -> None:
+        """Learn from past moments whose horizons end before the stage's cut.
+
+        Raises DataError when the log holds none, or only users who all left or all stayed.
+        """
+        rows = past_rows(stage.prepared, self.of, self.dates)
+        if rows.height == 0:
+            raise DataError(
+                f"Before {iso(stage.prepared.cut)} the log has no moment with a horizon of history behind it and a "
+                "whole horizon before the cut: name a later --cut, or a shorter horizon (--set churn.horizon_d)."
+            )
+        gone = rows["churned"].to_numpy()
+        if len(np.unique(gone)) < 2:
+            what = "left" if gone[0] else "came back"
+            raise DataError(
+                f"All {len(gone):,} past cases before {iso(stage.prepared.cut)} {what} within the horizon: there is "
+                f"nothing to tell apart. Set a {'longer' if gone[0] else 'shorter'} one (--set churn.horizon_d)."
+            )
+        level = Season.of(stage.prepared, self.of, self.dates).of_rows(rows)
+        self.scale = logistic(self.scorer.fit(rows, level, 0)[:, None], gone, offset=level)
+
+    def predictions(self, questions: ChurnQuestions) -> Chunks:
+        """Log odds float64 [Q] of leaving."""
+        if len(questions):
+            odds = self.scorer.log_odds(questions.rows)
+            yield 0, len(questions), questions.level.log_odds + self.scale[0] + self.scale[1] * odds
+
+    def shares(self, rows: pl.DataFrame) -> dict[str, float] | None:
+        """What each number adds to the log odds of the first row; None where the scorer cannot tell."""
+        if not isinstance(self.scorer, AggregateTrees):
+            return None
+        return self.scorer.shares(rows)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {f"scorer/{n}": a for n, a in self.scorer.state().items()} | {"scale": self.scale}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self.scorer.load({n.removeprefix("scorer/"): a for n, a in state.items() if n.startswith("scorer/")})
+        self.scale = state["scale"]
+
+    @property
+    def parameters(self) -> int:
+        return self.scorer.parameters + len(self.scale)

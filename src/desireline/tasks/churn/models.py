@@ -1,0 +1,217 @@
+"""What orders users by the risk that they leave, without a network: rules, buy-till-you-die, and trees on aggregates.
+
+Each learns from rows of past moments (`snapshots.past_rows`) and gives log odds at the log's
+usual level; `season.py` tells how far a moment is from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.classical.buy_till_you_die import BuyTillYouDie
+from desireline.classical.repeats import Repeats
+from desireline.classical.trees import FOLDS, Trees
+from desireline.events.frame import content_hash
+from desireline.tasks.churn.definition import DAY_US, Definition
+
+Floats = NDArray[np.float64]
+KEYS = ("user", "as_of", "horizon_us", "churned")
+CLASSES = 5  # of recency, frequency and value each, as direct mailers have it
+RIDGE = 1e-3
+MOST = 10_000  # customers that a law of lifetimes is fitted on
+EDGE = 1e-6  # probabilities are kept so far from 0 and 1
+
+
+class Scorer(Protocol):
+    """Orders users by risk."""
+
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+        """Learn from labelled rows [R] whose log odds lie `level` [R] off; returns log odds [R] without it.
+
+        They are as for users that were never seen.
+        """
+
+    def log_odds(self, rows: pl.DataFrame) -> Floats:
+        """Log odds [R] that a row's user leaves, at a level of 0."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was learnt, as arrays."""
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take back what `state` gave."""
+
+    @property
+    def parameters(self) -> int:
+        """Learnt numbers."""
+
+
+class Logistic:
+    """Logistic regression on a few numbers: the common form of the rules below."""
+
+    def __init__(self) -> None:
+        self.weights = np.zeros(1)
+
+    def numbers(self, rows: pl.DataFrame) -> Floats:
+        """float64 [R, F]."""
+        raise NotImplementedError
+
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+        self.weights = logistic(self.numbers(rows), rows["churned"].to_numpy(), offset=level)
+        return self.log_odds(rows)
+
+    def log_odds(self, rows: pl.DataFrame) -> Floats:
+        numbers = self.numbers(rows)
+        return np.asarray(self.weights[0] + numbers @ self.weights[1:], np.float64)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {"weights": self.weights}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self.weights = state["weights"]
+
+    @property
+    def parameters(self) -> int:
+        return len(self.weights)
+
+
+class Recency(Logistic):
+    """The longer ago, the likelier gone: log days since the last purchase."""
+
+    def numbers(self, rows: pl.DataFrame) -> Floats:
+        since = pl.coalesce("days_since_return", "days_since_first")  # who never bought: since the first event
+        return np.log1p(rows.select(since).to_numpy())
+
+
+class RFM(Logistic):
+    """Recency, frequency and monetary value, each in five classes of equal size among the users asked about."""
+
+    NUMBERS = (
+        pl.coalesce("days_since_return", "days_since_first").alias("recency"),
+        pl.col("returns_365d").alias("frequency"),
+        pl.col("value_365d").fill_null(0.0).alias("value"),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges = np.zeros((len(self.NUMBERS), CLASSES - 1))
+
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+        share = np.arange(1, CLASSES) / CLASSES
+        columns = rows.select(self.NUMBERS).to_numpy()
+        self.edges = np.quantile(columns, share, axis=0).T
+        return super().fit(rows, level, seed)
+
+    def numbers(self, rows: pl.DataFrame) -> Floats:
+        columns = rows.select(self.NUMBERS).to_numpy()
+        classes = [np.searchsorted(edges, column) for edges, column in zip(self.edges, columns.T, strict=True)]
+        return np.stack(classes, axis=1).astype(np.float64)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return super().state() | {"edges": self.edges}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        super().load(state)
+        self.edges = state["edges"]
+
+
+class Lifetimes:
+    """A buy-till-you-die law on each customer's returns: the probability of a silent horizon, as log odds.
+
+    Fitted on the newest past moment alone, so that every customer counts once; it knows no label and no season.
+    """
+
+    def __init__(self, law: str, of: Definition) -> None:
+        self.model, self.horizon_d, self.gap_d = BuyTillYouDie(law), of.horizon_us / DAY_US, of.gap_us / DAY_US
+
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+        newest = repeats(rows.filter(pl.col("as_of") == pl.col("as_of").max()))
+        self.model.fit(newest.sample(MOST, seed), seed)
+        return self.log_odds(rows)
+
+    def log_odds(self, rows: pl.DataFrame) -> Floats:
+        silent = self.model.silence_probability(repeats(rows), self.horizon_d, self.gap_d)
+        return np.log(np.clip(silent, EDGE, 1 - EDGE)) - np.log1p(-np.clip(silent, EDGE, 1 - EDGE))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return self.model.state()
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self.model.load(state)
+
+    @property
+    def parameters(self) -> int:
+        return self.model.parameters
+
+
+class AggregateTrees:
+    """Trees on every number of a snapshot."""
+
+    def __init__(self) -> None:
+        self.trees = Trees()
+
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+        self.trees.names = [name for name in rows.columns if name not in KEYS]
+        columns, gone = numbers(rows, self.trees.names), rows["churned"].to_numpy()
+        return self.trees.fit(columns, gone, folds(rows), seed, level)
+
+    def log_odds(self, rows: pl.DataFrame) -> Floats:
+        return self.trees.log_odds(numbers(rows, self.trees.names))
+
+    def shares(self, rows: pl.DataFrame) -> dict[str, float]:
+        """What each number adds to the log odds of the first row, against the mean row."""
+        found = self.trees.shares(numbers(rows[:1], self.trees.names))[0]
+        return dict(zip(self.trees.names, (float(share) for share in found), strict=True))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return self.trees.state()
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self.trees.load(state)
+
+    @property
+    def parameters(self) -> int:
+        return self.trees.parameters
+
+
+def repeats(rows: pl.DataFrame) -> Repeats:
+    """The returns of a snapshot's users in whole days; who never returned has none, since the first event."""
+    age = np.ceil(rows.select(pl.coalesce("days_since_first_return", "days_since_first")).to_series().to_numpy())
+    since = np.ceil(rows["days_since_return"].fill_null(float("nan")).to_numpy())
+    last = np.where(np.isnan(since), 0.0, age - since)
+    again = np.where(last > 0, np.maximum(rows["returns"].to_numpy() - 1, 0), 0.0)
+    return Repeats(again, np.where(again > 0, last, 0.0), age)
+
+
+def numbers(rows: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
+    """float32 [R, F]: columns by name, nan where there is none."""
+    return np.asarray(rows.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_numpy(), np.float32)
+
+
+def folds(rows: pl.DataFrame) -> NDArray[np.int64]:
+    """int64 [R]: the fold of each row's user, by a hash of the id."""
+    return (rows.select(content_hash(pl.col("user"))).to_series() % FOLDS).abs().to_numpy().astype(np.int64)
+
+
+def logistic(columns: Floats, label: Floats, weight: Floats | None = None, offset: Floats | None = None) -> Floats:
+    """float64 [1 + F]: intercept and weights of a logistic regression by Newton's steps, with a faint ridge.
+
+    columns : float64 [R, F];  label : float64 [R] in 0 … 1;  offset : float64 [R], log odds that are added as they are
+    """
+    design = np.column_stack([np.ones(len(label)), columns])
+    weight = np.ones(len(label)) if weight is None else weight
+    base = np.zeros(len(label)) if offset is None else offset
+    found = np.zeros(design.shape[1])
+    for _ in range(50):
+        share = 1 / (1 + np.exp(-np.clip(base + design @ found, -30, 30)))
+        slope = design.T @ (weight * (label - share)) - RIDGE * found
+        bend = (design * (weight * share * (1 - share))[:, None]).T @ design + RIDGE * np.eye(design.shape[1])
+        step = np.linalg.solve(bend, slope)
+        found += step * min(1.0, 4.0 / max(1e-12, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-8:
+            break
+    return found

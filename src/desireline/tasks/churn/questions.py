@@ -1,0 +1,55 @@
+"""Who is asked about at a stage's cut, what is known of them, and who then left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.sequences.prepared import to_us
+from desireline.tasks.answers import asked_now
+from desireline.tasks.churn.definition import Definition, is_return
+from desireline.tasks.churn.season import Level, Season
+from desireline.tasks.churn.snapshots import is_asked, present_rows
+from desireline.tasks.questions import Questions
+from desireline.tasks.stages import Stage
+
+
+@dataclass(frozen=True)
+class ChurnQuestions(Questions):
+    """Will the user be gone?
+
+    rows : one a question, what is known as of it (`snapshots.snapshot`, with `as_of` and `horizon_us`)
+    churned : float64 [Q], 1 gone, 0 not, nan not known;  horizon_us : int64 [Q]
+    level : how far the log is from its usual level at the moment of the questions
+    """
+
+    rows: pl.DataFrame
+    churned: NDArray[np.float64]
+    horizon_us: NDArray[np.int64]
+    of: Definition
+    level: Level
+
+
+def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
+    """A stage's questions: the users asked about as of its cut, labelled by what its timeline holds after it."""
+    timeline, cut = stage.timeline, stage.prepared.cut_us
+    rows = present_rows(stage.prepared, of).filter(is_asked(of))
+    now = asked_now(timeline, cut)
+    place_of = pl.DataFrame({"user": timeline.users.gather(now.user), "row": now.user, "place": now.place})
+    rows = rows.join(place_of, on="user", how="inner", maintain_order="left")
+    user, place = rows["row"].to_numpy(), rows["place"].to_numpy()
+    horizon = rows["horizon_us"].to_numpy()
+    rows = rows.drop("row", "place")
+    begin, end = np.full(len(timeline), -1, np.int64), np.full(len(timeline), -1, np.int64)
+    begin[user], end[user] = cut + of.gap_us, cut + of.gap_us + horizon
+    owner, time = timeline.rows(), np.asarray(timeline["time"])
+    inside = is_return(timeline, of.by) & (time >= begin[owner]) & (time < end[owner])
+    back = np.bincount(owner[inside], minlength=len(timeline))[user] > 0
+    observed = stage.until_us if stage.prepared.until is None else to_us(stage.prepared.until)
+    known = end[user] <= observed
+    churned = np.where(known, 1.0 - back, np.nan)
+    moments, level = np.full(len(user), cut, np.int64), Season.of(stage.prepared, of, dates).at(cut)
+    return ChurnQuestions(timeline, user, place, moments, rows, churned, horizon, of, level)

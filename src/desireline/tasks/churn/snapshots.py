@@ -1,0 +1,204 @@
+"""What is known of every user as of a moment, and of past moments who then left: the rows that churn models learn from.
+
+A snapshot is one row a user: all features (`features/batch.py`) and a few that only churn asks for. It is a function of
+the events strictly before its moment. A row of the past is labelled only if its whole horizon lies before the cut.
+
+Cost: one pass over the log a moment, about 1.5 µs an event; users are sampled by a hash of their id where rows times
+moments would pass `MOST_ROWS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from desireline.core.files import write_bytes
+from desireline.core.progress import progress
+from desireline.events.clean import Limits, clean
+from desireline.events.cut import cut
+from desireline.events.frame import BUCKETS, content_hash
+from desireline.events.roles import Roles
+from desireline.events.store import EventStore
+from desireline.features.batch import batch_features
+from desireline.schema.model import Schema
+from desireline.sequences.prepared import Prepared
+from desireline.tasks.churn.definition import DAY_US, Definition
+
+VERSION = 2  # of the rows kept on disk
+MOST_ROWS = 400_000
+READ_EVENTS = 500_000  # events held at once, or the users of one bucket
+YEAR = timedelta(days=365)
+OWN = {  # name: (unit, meaning); what a snapshot has beside the features
+    "returns": ("days", "days with a purchase, ever"),
+    "returns_180d": ("days", "days with a purchase in the last 180 d"),
+    "returns_365d": ("days", "days with a purchase in the last 365 d"),
+    "returns_year_ago": ("days", "days with a purchase in the same season a year ago"),
+    "days_since_return": ("days", "time since the last purchase"),
+    "days_since_first_return": ("days", "time since the first purchase"),
+    "return_gap_median_d": ("days", "median gap between days with a purchase"),
+    "return_gap_longest_d": ("days", "longest gap between days with a purchase"),
+    "overdue": ("ratio", "time since the last purchase by the median gap"),
+    "value_365d": ("value", "value of purchases in the last 365 d"),
+}
+
+
+def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Schema, of: Definition) -> pl.DataFrame:
+    """One row a user: `user`, every feature, and the columns of OWN.
+
+    events : event frame of whole users in the order of ORDER, cleaned, all strictly before `as_of`
+    begin : the log's first moment, before which nobody could be seen
+
+    Raises DataError when an event lies at `as_of` or after it.
+    """
+    features = batch_features(events, as_of, schema)
+    target = Roles.of(schema).flags(events)[1] if of.by == "purchase" else np.ones(events.height, bool)
+    kept = events.filter(pl.Series(target)).select("user", "time", "value")
+    now = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
+    occasion = pl.col("time").dt.epoch("us") // of.unit_us
+    by_occasion = kept.group_by("user", occasion.alias("occasion"), maintain_order=True)
+    days = by_occasion.agg(pl.col("time").first(), last=pl.col("time").last())
+    age = (now - pl.col("time")).dt.total_microseconds()
+    gap = pl.col("time").diff().dt.total_microseconds() / DAY_US
+    season = age.is_between(YEAR // timedelta(microseconds=1) - of.gap_us - of.horizon_us, _us(YEAR), closed="right")
+    own = days.group_by("user", maintain_order=True).agg(
+        returns=pl.len().cast(pl.Float64),
+        returns_180d=(age <= 180 * DAY_US).sum().cast(pl.Float64),
+        returns_365d=(age <= 365 * DAY_US).sum().cast(pl.Float64),
+        returns_year_ago=season.sum().cast(pl.Float64),
+        days_since_return=(now - pl.col("last").last()).dt.total_microseconds() / DAY_US,
+        days_since_first_return=age.first() / DAY_US,
+        return_gap_median_d=gap.median(),
+        return_gap_longest_d=gap.max(),
+    )
+    value = kept.filter(age <= 365 * DAY_US).group_by("user").agg(value_365d=pl.col("value").sum())
+    own = own.join(value, on="user", how="left")
+    if begin > as_of - YEAR:
+        own = own.with_columns(returns_year_ago=pl.lit(None, pl.Float64))
+    own = own.with_columns(overdue=pl.col("days_since_return") / pl.col("return_gap_median_d"))
+    whole = features.join(own.select("user", *OWN), on="user", how="left", maintain_order="left")
+    return whole.with_columns(pl.col("returns", "returns_180d", "returns_365d").fill_null(0.0))
+
+
+def is_asked(of: Definition) -> pl.Expr:
+    """Whether a user of a snapshot is asked about: active of late, with at least one event of the kind."""
+    return (pl.col("days_since_last") <= of.active_us / DAY_US) & (pl.col("returns") > 0)
+
+
+def horizon_us(of: Definition) -> pl.Expr:
+    """The length of each user's horizon in microseconds."""
+    if of.own_gaps is None:
+        return pl.lit(of.horizon_us, pl.Int64)
+    own = pl.col("return_gap_median_d") * of.own_gaps * DAY_US
+    return own.fill_null(of.horizon_us).clip(of.unit_us, of.horizon_us).cast(pl.Int64)
+
+
+def past_moments(of: Definition, begin: datetime, at: datetime, recent: int) -> list[datetime]:
+    """As-of moments before `at` whose horizons end by then, the newest first.
+
+    `recent` of them a third of a horizon apart, and those of the same season, and of the newest one's, in each earlier
+    year, as far as a horizon of history lies before them.
+    """
+    step, earliest = of.span / 3, begin + of.span
+    if of.unit_us == DAY_US:
+        step = timedelta(days=max(1, round(step / timedelta(days=1))))
+    newest = at - of.span
+    found = [newest - k * step for k in range(recent)]
+    years = int((at - begin) / YEAR)
+    for year in range(1, years + 1):  # of the question's season, and of the newest known level's
+        found += [moment - year * YEAR + shift * step for moment in (at, newest) for shift in (-1, 0, 1)]
+    apart: list[datetime] = []
+    for moment in sorted((m for m in found if earliest <= m <= newest), reverse=True):
+        if not apart or apart[-1] - moment >= step / 2:
+            apart.append(moment)
+    return apart
+
+
+def past_rows(prepared: Prepared, of: Definition, recent: int) -> pl.DataFrame:
+    """Snapshots of past moments with `as_of`, `horizon_us` and `churned` (1.0: gone), of the users asked about."""
+    moments = past_moments(of, first_moment(prepared), prepared.cut, recent)
+    return _kept(prepared, f"past-{recent}", of, lambda: _rows(prepared, of, moments, labelled=True))
+
+
+def present_rows(prepared: Prepared, of: Definition) -> pl.DataFrame:
+    """The snapshot as of the cut with `as_of` and `horizon_us`, of all users."""
+    return _kept(prepared, "present", of, lambda: _rows(prepared, of, [prepared.cut], labelled=False))
+
+
+def first_moment(prepared: Prepared) -> datetime:
+    """Of the cleaned log: before it nobody could be seen."""
+    first = int(np.asarray(prepared.before["time"]).min(initial=prepared.cut_us))
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first)
+
+
+def kept_path(prepared: Prepared, name: str, of: Definition) -> Path:
+    """Where something derived from a prepared log under a definition is kept."""
+    digest = hashlib.sha256(f"{VERSION}|{of}".encode()).hexdigest()[:8]
+    return prepared.folder / f"churn-{name}-{digest}.parquet"
+
+
+def _kept(prepared: Prepared, name: str, of: Definition, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """What `make` makes, read again from beside the prepared log where it was made before."""
+    path = kept_path(prepared, name, of)
+    if path.exists():
+        return pl.read_parquet(path)
+    made, held = make(), BytesIO()
+    made.write_parquet(held)
+    write_bytes(path, held.getvalue())
+    return made
+
+
+def _rows(prepared: Prepared, of: Definition, moments: Sequence[datetime], labelled: bool) -> pl.DataFrame:
+    begin, schema = first_moment(prepared), prepared.schema
+    store = EventStore(prepared.workspace, schema)
+    limits = Limits.from_json(prepared.counts["limits"])
+    users, total = int(prepared.counts["before"]["users"]), store.count()
+    share = min(1.0, MOST_ROWS / max(1, users * len(moments))) if labelled else 1.0
+    width = max(1, min(BUCKETS, int(BUCKETS * READ_EVENTS / max(1, total))))
+    parts: list[pl.DataFrame] = []
+    with progress("snapshots", BUCKETS * max(1, len(moments)), "bucket moments") as advance:
+        for lo in range(0, BUCKETS, width):
+            events = cut(store.read_bucket(lo, min(lo + width, BUCKETS), before=prepared.cut), prepared.cut)[0]
+            if schema.alias:
+                events = events.filter(pl.col("event") != schema.alias.event)
+            if share < 1:
+                drawn = (content_hash(pl.col("user")).reinterpret(signed=False) / 2.0**64) < share
+                events = events.filter(drawn)
+            cleaned = clean(events, schema.clean, limits).events
+            returns = cleaned.filter(pl.Series(_returns(cleaned, of, schema))).select("user", "time")
+            for moment in moments:
+                seen = cut(cleaned, moment)[0]
+                rows = snapshot(seen, moment, begin, schema, of)
+                now = pl.lit(moment).cast(pl.Datetime("us", "UTC"))
+                rows = rows.with_columns(as_of=now, horizon_us=horizon_us(of))
+                if labelled:
+                    rows = with_labels(rows.filter(is_asked(of)), returns, of)
+                parts.append(rows)
+                advance(min(width, BUCKETS - lo))
+    return pl.concat(parts) if parts else pl.DataFrame()
+
+
+def _returns(events: pl.DataFrame, of: Definition, schema: Schema) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.asarray(Roles.of(schema).flags(events)[1] if of.by == "purchase" else np.ones(events.height, bool))
+
+
+def with_labels(rows: pl.DataFrame, returns: pl.DataFrame, of: Definition) -> pl.DataFrame:
+    """Rows with `churned`: 1.0 where no event of `returns` (user, time) lies in the row's horizon."""
+    begins = (pl.col("as_of") + timedelta(microseconds=of.gap_us)).alias("begins")
+    later = returns.select("user", back="time").sort("back")
+    found = (
+        rows.with_columns(begins)
+        .sort("begins")
+        .join_asof(later, left_on="begins", right_on="back", by="user", strategy="forward", check_sortedness=False)
+    )
+    inside = (pl.col("back") - pl.col("begins")).dt.total_microseconds() < pl.col("horizon_us")
+    return found.with_columns(churned=(~inside.fill_null(False)).cast(pl.Float64)).drop("begins", "back")
+
+
+def _us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)

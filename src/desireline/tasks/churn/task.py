@@ -1,0 +1,206 @@
+"""Churn: who will not come back within the horizon.
+
+A question is a user as of a stage's cut; its answer is known once the horizon is over. Networks learn how long it takes
+until somebody comes back, from every occasion of every user (`training/hazard.py`): one model for every horizon.
+Everything else learns from users as of past moments (`snapshots.py`). All rows get their level from the past by the
+same rule (`level.py`), so that a table compares what they know and not how they are set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from desireline.core.errors import DataError
+from desireline.core.progress import say
+from desireline.evaluation.binary import binary_metrics, binary_values, reliability_points
+from desireline.evaluation.result import Metric
+from desireline.events.store import EventStore
+from desireline.schema.model import Schema, TrainSettings
+from desireline.sequences.prepared import Prepared, iso, prepare
+from desireline.sequences.ragged import Sequences
+from desireline.tasks.churn.baselines import SCORERS, ChurnBaseline
+from desireline.tasks.churn.definition import DAY_US, Definition, is_return, settled
+from desireline.tasks.churn.models import logistic
+from desireline.tasks.churn.questions import ChurnQuestions, churn_questions
+from desireline.tasks.interface import Baseline, Chunks, Measured
+from desireline.tasks.stages import Stage
+from desireline.training.hazard import Hazard
+from desireline.training.network import Network
+
+
+@dataclass(frozen=True)
+class ReturnLabels:
+    """From the last event of each occasion: days until the user is back, or until observation ended.
+
+    wait_d : float32 [N], nan at events that end no occasion;  ended : bool [N], whether the user came back
+    """
+
+    wait_d: NDArray[np.float32]
+    ended: NDArray[np.bool_]
+
+
+class Churn:
+    """See the module."""
+
+    name = "churn"
+    protocols: tuple[str, ...] = ("temporal",)
+    cheapest: tuple[str, ...] = ("recency", "aggregates+lightgbm")
+    encoders: tuple[str, ...] = ("gru",)  # of a few thousand users' silences the others learn no more
+
+    def primary(self, prepared: Prepared) -> str:
+        return "log-loss"
+
+    def is_loss(self, metric: str) -> bool:
+        return metric in ("log-loss", "Brier", "ECE")
+
+    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
+        """The definition, read off what lies before the cut, and the newest cut whose horizon the log holds.
+
+        named : whether the user named the cut, which then is not moved. Raises DataError when its horizon passes the
+        log's end, so that nobody can be labelled.
+        """
+        own = settled_at(folder, schema, at)
+        last = EventStore(folder, schema).span()[1]
+        newest = last - Definition.of(own.churn).span
+        if at <= newest:
+            return own, at
+        span = f"{(own.churn.horizon_d or 0) + own.churn.gap_d:g} days"
+        if named:
+            raise DataError(
+                f"The horizon of {span} after the cut {iso(at)} passes the log's last event ({iso(last)}): who has "
+                f"left by then cannot be known. Name a cut up to {iso(newest)}, or a shorter --set churn.horizon_d."
+            )
+        newest = max(newest.replace(hour=0, minute=0, second=0, microsecond=0), EventStore(folder, schema).span()[0])
+        say(f"The cut moves to {iso(newest)}: the horizon of {span} must end before the log does.")
+        return settled_at(folder, own, newest), newest
+
+    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
+        """The validation's cut: its horizon ends at the test's."""
+        return at - Definition.of(schema.churn).span
+
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        """The last event of each occasion: when people come says more of whether they will than what lay in a basket.
+
+        A shop's invoice of twenty lines is one event then, and the network reads a twentieth of the log.
+        """
+        return sequences.take(_ends_occasion(sequences, Definition.of(schema.churn).unit_us))
+
+    def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
+        return nn.ModuleDict({"hazard": Hazard(d_model)})
+
+    def start(self, network: Network, labels: ReturnLabels) -> None:
+        known = np.isfinite(labels.wait_d)
+        _hazard(network).fit(torch.from_numpy(labels.wait_d[known]), torch.from_numpy(labels.ended[known]))
+
+    def labels(self, train: Sequences, end_us: int | None, schema: Schema) -> ReturnLabels:
+        of = Definition.of(schema.churn)
+        if end_us is None:
+            raise DataError("Churn needs a cut in time: leave-one-out knows none. Use --protocol temporal.")
+        time, n, owner = np.asarray(train["time"]), train.events, train.rows()
+        last = _ends_occasion(train, of.unit_us)
+        back = np.flatnonzero(is_return(train, of.by))
+        after = np.searchsorted(back, np.arange(n), side="right")
+        found = np.append(back, n)[after]
+        ended = np.append(owner, -1)[found] == owner
+        wait = np.where(ended, np.append(time, 0)[found], end_us) - time
+        return ReturnLabels(np.where(last, wait / DAY_US, np.nan).astype(np.float32), ended)
+
+    def count(self, labels: ReturnLabels) -> int:
+        return int(np.isfinite(labels.wait_d).sum())
+
+    def loss(
+        self, network: Network, hidden: Tensor, places: NDArray[np.int64], labels: ReturnLabels, settings: TrainSettings
+    ) -> tuple[Tensor, int]:
+        wait = labels.wait_d[places]
+        kept = np.isfinite(wait)
+        if not kept.any():
+            return hidden.sum() * 0.0, 0
+        at = torch.from_numpy(kept)
+        value = _hazard(network).loss(
+            hidden[at], torch.from_numpy(wait[kept]), torch.from_numpy(labels.ended[places][kept])
+        )
+        return value, int(kept.sum())
+
+    def calibrate(self, network: Network, measured: Measured) -> None:
+        known = np.isfinite(measured.arrays["truth"])
+        if len(np.unique(measured.arrays["truth"][known])) < 2:
+            return
+        odds, level = measured.arrays["log odds"][known], measured.arrays["level"][known]
+        shift, scale = logistic(odds[:, None], measured.arrays["truth"][known], offset=level)
+        hazard = _hazard(network)  # its own shift and scale are 0 and 1 until now
+        hazard.shift.fill_(float(shift))
+        hazard.scale.fill_(max(float(scale), 0.1))
+
+    def inherit(self, network: Network, older: Network) -> None:
+        _hazard(network).scale.copy_(_hazard(older).scale)
+        _hazard(network).shift.copy_(_hazard(older).shift)
+
+    def questions(self, stage: Stage, schema: Schema) -> ChurnQuestions:
+        return churn_questions(stage, Definition.of(schema.churn), schema.churn.dates)
+
+    def network_predictions(self, network: Network, questions: ChurnQuestions) -> Chunks:
+        timeline, unit = questions.timeline, questions.of.unit_us
+        seen = timeline.upto(questions.user, questions.place)
+        read = seen.take(_ends_occasion(seen, unit))
+        hidden = network.encode(read, read.offsets[questions.user + 1] - 1)
+        silent = (questions.as_of - questions.timeline["time"][questions.place]) / DAY_US
+        until = silent + (questions.of.gap_us + questions.horizon_us) / DAY_US
+        hazard = _hazard(network)
+        with torch.inference_mode():
+            odds = hazard.log_odds_away(hidden, torch.from_numpy(silent), torch.from_numpy(until))
+        yield 0, len(questions), questions.level.log_odds + (hazard.shift + hazard.scale * odds).numpy()
+
+    def measure(self, chunks: Chunks, questions: ChurnQuestions, schema: Schema, masks_seen: bool) -> Measured:
+        odds = np.concatenate([predicted for _, _, predicted in chunks] or [np.empty(0)])
+        probability = 1 / (1 + np.exp(-odds))
+        values = binary_values(probability, questions.churned)
+        arrays = {"probability": probability, "truth": questions.churned, "user": questions.user}
+        level = np.full(len(odds), questions.level.log_odds)
+        arrays |= {"log odds": odds - level, "level": level}
+        return Measured(questions.user, values, arrays)
+
+    def metrics(self, measured: Measured, resamples: int, seed: int) -> dict[str, Metric]:
+        known = np.isfinite(measured.arrays["truth"])
+        held = [measured.arrays[name][known] for name in ("probability", "truth", "user")]
+        return binary_metrics(held[0], held[1], held[2], resamples, seed) if known.any() else {}
+
+    def plots(self, measured: Measured) -> dict[str, Any]:
+        known = np.isfinite(measured.arrays["truth"])
+        if not known.any():
+            return {}
+        return {
+            "reliability": reliability_points(measured.arrays["probability"][known], measured.arrays["truth"][known])
+        }
+
+    def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
+        return {name: [{}] for name in SCORERS}
+
+    def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
+        of = Definition.of(schema.churn)
+        return ChurnBaseline(SCORERS[name](of), of, schema.churn.dates)
+
+
+def _ends_occasion(sequences: Sequences, unit_us: int) -> NDArray[np.bool_]:
+    """bool [N]: each user's last event of a day, or of an hour."""
+    owner, occasion = sequences.rows(), np.asarray(sequences["time"]) // unit_us
+    last = np.ones(sequences.events, bool)
+    last[:-1] = (owner[1:] != owner[:-1]) | (occasion[1:] != occasion[:-1])
+    return last
+
+
+def settled_at(folder: Path, schema: Schema, at: datetime) -> Schema:
+    """The schema with the definition of churn filled in from the events before `at`."""
+    own = settled(schema.churn, prepare(folder, schema, at).before)
+    return schema.model_copy(update={"churn": own})
+
+
+def _hazard(network: Network) -> Hazard:
+    return cast(Hazard, cast(nn.ModuleDict, network.heads)["hazard"])
