@@ -101,7 +101,8 @@ class Result:
 
     def __rich__(self) -> Table:
         title = f"{self.task} · {self.protocol} · cut {self.cut} · {self.primary} with its 95 % interval over users"
-        table = Table(title=title, caption=self.why, title_justify="left", caption_justify="left", box=None)
+        caption = "\n".join([*([self.why] if self.why else []), *self.notes])
+        table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left", box=None)
         table.add_column("", no_wrap=True)
         for name in self.columns():
             table.add_column(name, justify="right", min_width=23 if name == self.primary else 6)

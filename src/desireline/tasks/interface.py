@@ -95,6 +95,9 @@ class Task(Protocol):
     def is_loss(self, metric: str) -> bool:
         """Whether less is better."""
 
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        """What a reader of this task's table must know of it, a sentence each."""
+
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         """What of a log a network reads in training: all of it, or some events of each user."""
 

@@ -97,6 +97,9 @@ class NextEvent:
     def is_loss(self, metric: str) -> bool:
         return metric in ("log-loss", "CRPS", "ECE")
 
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        return []
+
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         return sequences
 

@@ -81,6 +81,9 @@ class Recommend:
     def is_loss(self, metric: str) -> bool:
         return False
 
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        return []
+
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         return sequences
 

@@ -7,7 +7,7 @@ purchases. It is shown beside the steps below and above it. Everything is read f
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError
-from desireline.schema.model import ChurnSettings
+from desireline.schema.model import ChurnSettings, Schema
 from desireline.sequences.ragged import TARGET, Sequences
 
 HOUR_US = 3_600_000_000
@@ -136,6 +136,14 @@ def _span_us(before: Sequences) -> int:
     return int(late - early)
 
 
-def told(definition: Definition) -> dict[str, Any]:
-    """The definition for a table's settings."""
-    return asdict(definition)
+def told(before: Sequences, schema: Schema) -> str:
+    """The definition in a sentence, with the share of gaps that the horizon and its neighbours on the ladder cover."""
+    settings = schema.churn
+    what = " or ".join(schema.types_with("target")) if settings.by == "purchase" else "event"
+    covered = ", ".join(f"{a['horizon_d']:g} days {a['gaps_covered']:.0%}" for a in alternatives(before, settings))
+    gap = f" after a gap of {settings.gap_d:g} days" if settings.gap_d else ""
+    own = f", or {settings.own_gaps:g} of their own median gaps if that is sooner" if settings.own_gaps else ""
+    return (
+        f"Gone is who has no {what} for {settings.horizon_d:g} days{gap}{own}; asked are users with an event in the "
+        f"last {settings.active_d:g} days and at least one {what} ever. Gaps no longer than: {covered}."
+    )

@@ -27,7 +27,7 @@ from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared, iso, prepare
 from desireline.sequences.ragged import Sequences
 from desireline.tasks.churn.baselines import SCORERS, ChurnBaseline
-from desireline.tasks.churn.definition import DAY_US, Definition, is_return, settled
+from desireline.tasks.churn.definition import DAY_US, Definition, is_return, settled, told
 from desireline.tasks.churn.models import logistic
 from desireline.tasks.churn.questions import ChurnQuestions, churn_questions
 from desireline.tasks.interface import Baseline, Chunks, Measured
@@ -85,6 +85,9 @@ class Churn:
     def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
         """The validation's cut: its horizon ends at the test's."""
         return at - Definition.of(schema.churn).span
+
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        return [told(prepared.before, schema)]
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         """The last event of each occasion: when people come says more of whether they will than what lay in a basket.
