@@ -406,14 +406,15 @@ class Workspace:
         from desireline.selection import deploy
         from desireline.selection import fitted as models
 
-        comparing.task_named(task)
+        unasked = comparing.task_named(task).unasked
         moment = parse_moment(as_of) if as_of is not None else None
         if model is not None:
             fitted = models.load(self.folder, self.schema, model)
         else:
             if not deploy.is_answered(self.folder, task):
-                say(f"No model answers for {task} yet: training the default one (gru).")
-                self.fit(task)
+                how = "training the default one (gru)" if unasked == "fit" else "comparing some, to choose one"
+                say(f"No model answers for {task} yet: {how}.")
+                self.fit(task) if unasked == "fit" else self.compare(task)
             fitted = deploy.current(self.folder, self.schema, task, moment)
         return fitted, moment or self.store.span()[1] + timedelta(microseconds=1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -68,6 +68,7 @@ class Recommend:
     protocols: tuple[str, ...] = ("temporal", "leave-one-out")
     cheapest: tuple[str, ...] = ("popularity", "markov")
     encoders: tuple[str, ...] = tuple(ENCODERS)
+    unasked: Literal["fit", "compare"] = "fit"
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         return schema, at

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ class Churn:
     protocols: tuple[str, ...] = ("temporal",)
     cheapest: tuple[str, ...] = ("recency", "aggregates+lightgbm")
     encoders: tuple[str, ...] = ("gru",)  # of a few thousand users' silences the others learn no more
+    unasked: Literal["fit", "compare"] = "compare"  # trees are the better guess, and only a table knows
 
     def primary(self, prepared: Prepared) -> str:
         return "log-loss"
