@@ -21,13 +21,12 @@ from desireline.tasks.churn.answers import (
     explained,
     reasons,
     segments,
-    value_edges,
+    value_edges_at,
     yearly_value,
 )
 from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import Definition
 from desireline.tasks.churn.questions import ChurnQuestions
-from desireline.tasks.churn.snapshots import is_asked, present_rows
 
 
 def leaving(fitted: Fitted, history: pl.DataFrame, as_of: datetime) -> ChurnAnswer | None:
@@ -109,4 +108,4 @@ def _shares(fitted: Fitted, questions: ChurnQuestions) -> dict[str, float] | Non
 def _segments(fitted: Fitted, rows: pl.DataFrame) -> list[str]:
     """The segment of each row of a snapshot, by the values of those asked about at the model's cut."""
     of = Definition.of(fitted.prepared.schema.churn)
-    return segments(rows, of, value_edges(present_rows(fitted.prepared, of).filter(is_asked(of))))
+    return segments(rows, of, value_edges_at(fitted.prepared, of))

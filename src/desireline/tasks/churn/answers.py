@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from rich.table import Table
 
+from desireline.core.files import read_json, write_json
 from desireline.events.clean import Limits, clean
 from desireline.events.roles import Roles
 from desireline.features.definitions import definitions
@@ -27,7 +28,16 @@ from desireline.tasks.churn.definition import DAY_US, Definition
 from desireline.tasks.churn.models import Floats
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.season import Season
-from desireline.tasks.churn.snapshots import OWN, YEAR, first_moment, horizon_us, is_asked, snapshot
+from desireline.tasks.churn.snapshots import (
+    OWN,
+    YEAR,
+    first_moment,
+    horizon_us,
+    is_asked,
+    kept_path,
+    present_rows,
+    snapshot,
+)
 
 SHOWN = 4  # reasons of an answer
 EVIDENCE = 10  # events behind a reason, the newest
@@ -89,6 +99,15 @@ def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> C
     moments, level = np.full(len(user), now_us, np.int64), Season.of(prepared, of, schema.churn.dates).at(now_us)
     unknown = np.full(len(user), np.nan)
     return ChurnQuestions(sequences, user, place, moments, rows, unknown, horizon, of, level)
+
+
+def value_edges_at(prepared: Prepared, of: Definition) -> tuple[float, float]:
+    """`value_edges` of the users asked about at a prepared log's cut, read again where they were found before."""
+    path = kept_path(prepared, "edges", of).with_suffix(".json")
+    if not path.exists():
+        write_json(path, value_edges(present_rows(prepared, of).filter(is_asked(of))))
+    low, high = read_json(path)
+    return float(low), float(high)
 
 
 def value_edges(rows: pl.DataFrame) -> tuple[float, float]:
@@ -220,9 +239,9 @@ def _sentence(
     if group == "tenure" and (first := number("days_since_first_return")) is not None:
         return f"first {word} {_days(first)} ago", ids(back.head(1))
     if group == "season" and (earlier := number("returns_year_ago")) is not None:
-        year = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR
-        span = timedelta(microseconds=of.gap_us + of.horizon_us)
-        inside = back.filter(pl.col("time") >= year, pl.col("time") < year + span)
+        begins = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR + timedelta(microseconds=of.gap_us)
+        ends = begins + timedelta(microseconds=of.horizon_us)
+        inside = back.filter(pl.col("time") >= begins, pl.col("time") < ends)
         return f"{_count(earlier, 'day')} with a {word} in the same season a year ago", ids(inside)
     if group == "cancels" and (number("money_negative") or 0) > 0:
         gone = events.filter(pl.Series(Roles.of(schema).flags(events)[2]))
