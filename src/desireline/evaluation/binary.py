@@ -14,6 +14,7 @@ from desireline.evaluation.intervals import HIGH, LOW, user_interval
 from desireline.evaluation.result import Metric
 
 BINS = 15
+GAINS = 20  # points of the gains curve
 SMALLEST = 1e-12
 TOP = {"lift@5%": 0.05, "lift@10%": 0.1}
 
@@ -70,6 +71,22 @@ def reliability_points(probability: Floats, truth: Floats) -> list[dict[str, flo
     share = np.bincount(bins, weights=ordered, minlength=BINS) / np.maximum(held, 1)
     there = np.flatnonzero(held)
     return [{"confidence": float(mean[b]), "right": float(share[b]), "n": int(held[b])} for b in there]
+
+
+def gains_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
+    """Points of the gains curve: the share of all that came (`caught`) among the `contacted` likeliest; [] for none.
+
+    Ties are shared out, so that equal probabilities give the diagonal.
+    """
+    order = _Sorted(probability, truth)
+    if not truth.sum() > 0:
+        return []
+    held, came = np.bincount(order.group), np.bincount(order.group, weights=order.truth)
+    contacted = np.arange(1, GAINS + 1) / GAINS
+    caught = np.interp(
+        contacted * len(truth), np.append(0, np.cumsum(held)), np.append(0.0, np.cumsum(came)) / truth.sum()
+    )
+    return [{"contacted": float(c), "caught": float(k)} for c, k in zip(contacted, caught, strict=True)]
 
 
 class _Sorted:

@@ -42,7 +42,7 @@ class Row:
     validation: Metric | None = None  # of the primary metric, on the validation slice
     notes: list[str] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)  # a seed each: losses and validations an epoch
-    plots: dict[str, Any] = field(default_factory=dict)  # points of reliability and PIT plots
+    plots: dict[str, Any] = field(default_factory=dict)  # points of reliability, gains and PIT plots
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from desireline.core.errors import DataError
 from desireline.core.progress import say
-from desireline.evaluation.binary import binary_metrics, binary_values, reliability_points
+from desireline.evaluation.binary import binary_metrics, binary_values, gains_points, reliability_points
 from desireline.evaluation.result import Metric
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema, TrainSettings
@@ -180,9 +180,8 @@ class Churn:
         known = np.isfinite(measured.arrays["truth"])
         if not known.any():
             return {}
-        return {
-            "reliability": reliability_points(measured.arrays["probability"][known], measured.arrays["truth"][known])
-        }
+        probability, truth = measured.arrays["probability"][known], measured.arrays["truth"][known]
+        return {"reliability": reliability_points(probability, truth), "gains": gains_points(probability, truth)}
 
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
         return {name: [{}] for name in SCORERS}
