@@ -113,7 +113,7 @@ def test_the_list_is_that_of_decide_at_its_stated_assumptions(leaving: Leaving, 
 def test_the_page_tells_it(shop: Workspace) -> None:
     html = page(gather(shop))
     for words in ("Gone is who has no purchase for", "The season", "Who would be caught?", "Whom would it pay"):
-        assert html.count(words) == 1
+        assert words in html
     assert "share that left" in html
     assert "established, high value" in html
 

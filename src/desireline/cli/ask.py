@@ -33,6 +33,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """What a user does next, or what to show."""
+    from desireline.tasks.churn.answers import ChurnAnswer
     from desireline.workspace import open_workspace
 
     if sum([user is not None, history is not None, everybody]) != 1:
@@ -71,6 +72,12 @@ def predict(
                     )
                 )
             stdout.print(table)
+    if isinstance(answer, ChurnAnswer):
+        away = f"gone for {span(answer.horizon_s)} with {answer.probability:.0%}"
+        stdout.print(f"{away} · {answer.segment}", highlight=False)
+        for reason in answer.reasons:
+            stdout.print(f"  {reason}", highlight=False)
+        stdout.print(answer.level, style="dim", highlight=False)
     waited = getattr(answer, "time_to_next", None)
     if waited is not None and waited.median_s is not None:
         stdout.print(

@@ -57,9 +57,9 @@ def binary_metrics(
     return found
 
 
-def expected_calibration_error(probability: Floats, truth: Floats) -> float:
+def expected_calibration_error(probability: Floats, truth: Floats, bins: int = BINS) -> float:
     """Σ over bins of equal mass |mean probability − share that came| × share of questions; nan for none."""
-    return _Sorted(probability, truth).figures(np.ones(len(truth)))["ECE"]
+    return _Sorted(probability, truth, bins).figures(np.ones(len(truth)))["ECE"]
 
 
 def reliability_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
@@ -92,11 +92,11 @@ def gains_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
 class _Sorted:
     """Questions sorted by falling probability once, so that each weighting costs a few sums."""
 
-    def __init__(self, probability: Floats, truth: Floats) -> None:
+    def __init__(self, probability: Floats, truth: Floats, bins: int = BINS) -> None:
         self.order = np.argsort(-probability, kind="stable")
         self.probability, self.truth = probability[self.order], truth[self.order]
         self.group = np.cumsum(np.diff(self.probability, prepend=np.inf) != 0) - 1  # equal probabilities share one
-        self.bins = BINS - 1 - _mass_bins(self.probability[::-1])[::-1] if len(self.order) else self.group
+        self.bins = _mass_bins(self.probability[::-1], bins)[::-1] if len(self.order) else self.group
 
     def figures(self, weight: Floats) -> dict[str, float]:
         """All figures with question i counting `weight[i]` times (in the order given at first)."""
@@ -118,13 +118,13 @@ class _Sorted:
             wanted = share * (up + down)
             caught = float(np.interp(wanted, np.append(0.0, found), np.append(0.0, found_up)))
             figures[name] = caught / wanted / (up / (up + down)) if up > 0 else nan
-        gap = np.bincount(self.bins, weights=weight * (self.probability - self.truth), minlength=BINS)
+        gap = np.bincount(self.bins, weights=weight * (self.probability - self.truth), minlength=1)
         figures["ECE"] = float(np.abs(gap).sum() / (up + down))
         return figures
 
 
-def _mass_bins(ascending: Floats) -> NDArray[np.int64]:
+def _mass_bins(ascending: Floats, bins: int = BINS) -> NDArray[np.int64]:
     """int64 [Q]: the bin of each question, by the number of questions with a lower probability."""
     _, value, counts = np.unique(ascending, return_inverse=True, return_counts=True)
     lower = np.cumsum(counts) - counts
-    return np.asarray(lower[value] * BINS // max(1, len(ascending)), np.int64)
+    return np.asarray(lower[value] * bins // max(1, len(ascending)), np.int64)

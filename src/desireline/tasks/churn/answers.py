@@ -41,7 +41,7 @@ from desireline.tasks.churn.snapshots import (
 
 SHOWN = 4  # reasons of an answer
 EVIDENCE = 10  # events behind a reason, the newest
-PRIOR_YEARS = 0.5  # a user's yearly value is drawn towards the mean as if so long had been seen at it
+PRIOR_YEARS = 0.1  # a user's yearly value is drawn towards the mean as if so long had been seen at it
 NEW_HORIZONS = 1.0  # whose first purchase lies within so many horizons is new
 GROUPS: dict[str, tuple[str, ...]] = {  # a number belongs to the first group one of whose beginnings it has
     "season": ("returns_year_ago",),
@@ -239,6 +239,9 @@ def _sentence(
     if group == "tenure" and (first := number("days_since_first_return")) is not None:
         return f"first {word} {_days(first)} ago", ids(back.head(1))
     if group == "season" and (earlier := number("returns_year_ago")) is not None:
+        first = number("days_since_first_return") or 0.0
+        if first * DAY_US <= YEAR // timedelta(microseconds=1) - of.gap_us - of.horizon_us:
+            return "", []  # came after it
         begins = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR + timedelta(microseconds=of.gap_us)
         ends = begins + timedelta(microseconds=of.horizon_us)
         inside = back.filter(pl.col("time") >= begins, pl.col("time") < ends)
