@@ -30,6 +30,23 @@ def binary_values(probability: Floats, truth: Floats) -> dict[str, Floats]:
     }
 
 
+def placements(probability: Floats, truth: Floats) -> Floats:
+    """float64 [Q]: of each question the share of the other class that it is on the right side of, ties counting half.
+
+    Their mean is the AUROC, over either class and over both (DeLong et al. 1988, Biometrics 44, 837), so that two rows
+    can be told apart question by question, whatever level their probabilities have. nan where the truth is not known,
+    and everywhere when one class came only.
+    """
+    found = np.full(len(truth), np.nan)
+    for mine, other, sign in ((1.0, 0.0, 1.0), (0.0, 1.0, -1.0)):
+        here, there = truth == mine, np.sort(sign * probability[truth == other])
+        if here.any() and len(there):
+            below = np.searchsorted(there, sign * probability[here], side="left")
+            upto = np.searchsorted(there, sign * probability[here], side="right")
+            found[here] = (below + upto) / 2 / len(there)
+    return found
+
+
 def binary_metrics(
     probability: Floats, truth: Floats, user: NDArray[np.int64], resamples: int, seed: int
 ) -> dict[str, Metric]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 SCREEN = {  # metrics of a task that fit a terminal
     "recommend": ("NDCG@10", "HR@10", "NDCG@10 new", "NDCG@10 repeat", "coverage@10"),
-    "churn": ("log-loss", "AUROC", "AUPRC", "lift@10%", "Brier", "ECE"),
+    "churn": ("AUROC", "AUPRC", "lift@10%", "log-loss", "Brier", "ECE"),
     "next_event": ("log-loss", "macro-F1", "ECE", "NDCG@10", "CRPS"),
 }
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from desireline.core.errors import DataError
 from desireline.core.progress import say
-from desireline.evaluation.binary import binary_metrics, binary_values, gains_points, reliability_points
+from desireline.evaluation.binary import binary_metrics, binary_values, gains_points, placements, reliability_points
 from desireline.evaluation.result import Metric
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema, TrainSettings
@@ -57,7 +57,7 @@ class Churn:
     unasked: Literal["fit", "compare"] = "compare"  # trees are the better guess, and only a table knows
 
     def primary(self, prepared: Prepared) -> str:
-        return "log-loss"
+        return "AUROC"  # by placements: no row is chosen for having guessed the season's level
 
     def is_loss(self, metric: str) -> bool:
         return metric in ("log-loss", "Brier", "ECE")
@@ -166,6 +166,7 @@ class Churn:
         odds = np.concatenate([predicted for _, _, predicted in chunks] or [np.empty(0)])
         probability = 1 / (1 + np.exp(-odds))
         values = binary_values(probability, questions.churned)
+        values["AUROC"] = placements(probability, questions.churned)
         arrays = {"probability": probability, "truth": questions.churned, "user": questions.user}
         level = np.full(len(odds), questions.level.log_odds)
         arrays |= {"log odds": odds - level, "level": level}
