@@ -57,6 +57,38 @@ def quality(name: str, found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def rolling(found: dict[str, Any]) -> str:
+    """The chapter of rolling cuts: means over the cuts, then each cut."""
+    cuts = found["cuts"]
+    columns = ["NDCG@10", "NDCG@10 new", "seconds", "ms a question"]
+    head = ["| row | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    by_row: dict[str, list[list[float]]] = {}
+    for cut in cuts.values():
+        for row in cut["rows"]:
+            figures = [row["metrics"][m]["value"] for m in columns[:2]] + [row[c] for c in columns[2:]]
+            by_row.setdefault(row["name"], []).append(figures)
+    means = {
+        name: [sum(column) / len(cuts) for column in zip(*of_cuts, strict=True)]
+        for name, of_cuts in by_row.items()
+        if len(of_cuts) == len(cuts)
+    }
+    lines = [f"## {found['title']}", "", f"`{found['command']}`", "", *(f"- {note}" for note in found["notes"])]
+    lines += ["", f"### Mean over the cuts {', '.join(cuts)}", "", *head]
+    for name, (whole, new, seconds, ms) in sorted(means.items(), key=lambda one: -one[1][0]):
+        lines.append(f"| {name} | {whole:.4f} | {new:.4f} | {seconds:,.0f} | {ms:.3f} |")
+    for day, cut in cuts.items():
+        asked, with_new = (cut["rows"][0]["metrics"][m]["customers"] for m in columns[:2])
+        told = f"{asked:,} customers, {with_new:,} of them with something new; {cut['wall_s']:,.0f} s in all, at most "
+        told += f"{cut['peak_mib']:,} MiB a process, load before {cut['load before']}. {footer(cut)}"
+        lines += ["", f"### Cut {day}", "", told, "", *head]
+        for row in sorted(cut["rows"], key=lambda r: -r["metrics"]["NDCG@10"]["value"]):
+            mark = "**" if row["name"] == cut["chosen"] else ""
+            cells = [cell(row["metrics"][m], True) for m in columns[:2]]
+            cells += [f"{row['seconds']:,.0f}", f"{row['ms a question']:.3f}"]
+            lines.append(f"| {mark}{row['name']}{mark} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def order(result: dict[str, Any], row: dict[str, Any]) -> float:
     """Best first."""
     value = row["metrics"].get(result["primary"], {}).get("value", float("nan"))
@@ -186,7 +218,7 @@ def text() -> str:
     chapters = [INTRODUCTION]
     files = sorted(
         RESULTS.glob("*.json"),
-        key=lambda p: (not p.stem.startswith("quality"), p.stem != "quality-online-retail-ii", p.stem),
+        key=lambda p: (not p.stem.startswith(("quality", "rolling")), p.stem != "quality-online-retail-ii", p.stem),
     )
     for path in files:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -198,6 +230,8 @@ def chapter(name: str, found: dict[str, Any]) -> str:
     """One file's chapter, by the shape of what it holds."""
     if "dates" in found:
         return churn(found)
+    if "cuts" in found:
+        return rolling(found)
     return quality(name, found) if "tables" in found else speed(name, found)
 
 

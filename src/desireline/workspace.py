@@ -257,7 +257,8 @@ class Workspace:
     ) -> Answer:
         """The answer of a task for one user of the log, or for somebody unknown from a file of events.
 
-        Raises UnknownUserError when the user has no event before `as_of`.
+        Raises UnknownUserError when the user has no event before `as_of`, DataError for a history without an event,
+        but for recommend: that answers with what everybody does of late, and says so.
         """
         from desireline.selection.predict import answer
 
@@ -265,10 +266,12 @@ class Workspace:
         wishes = self._wishes(k, only_new, deny, stock)
         if history is not None:
             events = read_history(Path(history), self.schema)
+            if events.height == 0 and task != "recommend":
+                raise DataError(f"The history {history} holds no event.")
             newest = events["time"].max()
             if as_of is None and isinstance(newest, datetime):
                 at = max(at, newest + timedelta(microseconds=1))
-            return answer(fitted, events, "history", at, wishes)
+            return answer(fitted, events, "history", at, wishes, stranger=True)
         if user is None:
             raise SettingError("Name a user, give a history, or ask for all.")
         return answer(fitted, self._events_of(user), user, at, wishes)
@@ -278,12 +281,16 @@ class Workspace:
 
         Raises SettingError for another task, UnknownUserError when the user has no event before `as_of`.
         """
-        from desireline.selection.predict import explanation
+        from desireline.selection.leaving import explanation
+        from desireline.selection.predict import no_history
 
         if task != "churn":
             raise SettingError(f"Explanations for {task} are not there yet: this version explains churn.")
         fitted, at = self._answering(task, as_of, model)
-        return explanation(fitted, self._events_of(user), user, at)
+        told = explanation(fitted, self._events_of(user), at)
+        if told is None:
+            raise no_history(user, at)
+        return told
 
     def decide(
         self,
@@ -307,11 +314,11 @@ class Workspace:
         Raises SettingError for a negative cost or budget or a share outside 0 … 1, DataError for a log without values.
         """
         from desireline.decide.retention import Assumptions, decide
-        from desireline.selection.predict import churn_risks
+        from desireline.selection.leaving import risks
 
         assumptions = Assumptions(cost, offer, accept, loyal_take, margin)
         fitted, at = self._answering("churn", as_of, model)
-        return decide(churn_risks(self.folder, fitted, at), budget, assumptions, iso(at), seed)
+        return decide(risks(self.folder, fitted, at), budget, assumptions, iso(at), seed)
 
     def predict_all(
         self,
@@ -399,14 +406,15 @@ class Workspace:
         from desireline.selection import deploy
         from desireline.selection import fitted as models
 
-        comparing.task_named(task)
+        unasked = comparing.task_named(task).unasked
         moment = parse_moment(as_of) if as_of is not None else None
         if model is not None:
             fitted = models.load(self.folder, self.schema, model)
         else:
             if not deploy.is_answered(self.folder, task):
-                say(f"No model answers for {task} yet: training the default one (gru).")
-                self.fit(task)
+                how = "training the default one (gru)" if unasked == "fit" else "comparing some, to choose one"
+                say(f"No model answers for {task} yet: {how}.")
+                self.fit(task) if unasked == "fit" else self.compare(task)
             fitted = deploy.current(self.folder, self.schema, task, moment)
         return fitted, moment or self.store.span()[1] + timedelta(microseconds=1)
 

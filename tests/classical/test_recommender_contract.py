@@ -1,6 +1,7 @@
 """What every registered recommender must do, whatever its idea: a new one is tested by being registered."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from desireline.classical import RECOMMENDERS
@@ -33,8 +34,17 @@ def log(seed=0):
 ASKED = ([5, 6, 8], [], [1, 1], [10, 1, 12, 12], list(range(2, 60)), [59])
 
 
+def made_of(name, constants, items=ITEMS):
+    if name == "content":
+        texts = [f"the colour {n % 7} of shape {n % 5}" if n % 4 else None for n in range(items - 2)]
+        categories = [f"c{n % 9}" if n % 3 else None for n in range(items - 2)]
+        fields = {"categories": [pl.Series(categories, dtype=pl.String)], "texts": [pl.Series(texts, dtype=pl.String)]}
+        return RECOMMENDERS[name](**constants, **fields)
+    return RECOMMENDERS[name](**constants)
+
+
 def fitted(name, constants, train=None, items=ITEMS):
-    made = RECOMMENDERS[name](**constants)
+    made = made_of(name, constants, items)
     made.fit(log() if train is None else train, items)
     return made
 

@@ -117,3 +117,27 @@ def test_a_history_with_a_fault_names_its_line(shop, call):
     status, out, err = call("predict", shop, "--task", "recommend", "--history", path, "--json")
     assert status == 0, err
     assert len(json.loads(out)["items"]) == 10
+
+
+def test_a_recommendation_carries_reasons_evidence_and_source_and_a_stranger_gets_one_too(shop, call):
+    call("ingest", shop, shop.parent / "log.csv")
+    call("fit", shop, "--task", "recommend", "--epochs", "1", *TINY)
+    status, out, err = call("predict", shop, "--task", "recommend", "--user", "u07", "--k", "15", "--json")
+    assert status == 0, err
+    items = json.loads(out)["items"]
+    assert len(items) == 15
+    for item in items:
+        assert set(item) == {"item", "score", "reasons", "evidence", "source"}
+        assert item["source"] == "gru"
+        assert all(isinstance(reason, str) for reason in item["reasons"])
+        assert all(isinstance(event, int) for event in item["evidence"])
+    assert any(" × " in item["reasons"][0] and item["evidence"] for item in items)
+    nobody = shop.parent / "nobody.jsonl"
+    nobody.write_text("")
+    status, out, err = call("predict", shop, "--task", "recommend", "--history", nobody, "--k", "4")
+    assert status == 0, err
+    assert out.count("no history") == 4
+    status, out, err = call("predict", shop, "--task", "next_event", "--history", nobody, "--set", "epochs=1", *TINY)
+    assert status == 1
+    assert "holds no event" in err
+    assert call("predict", shop, "--task", "recommend", "--user", "nobody")[0] == 1

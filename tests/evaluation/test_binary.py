@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from desireline.evaluation.binary import binary_metrics, expected_calibration_error, reliability_points
+from desireline.evaluation.binary import (
+    binary_metrics,
+    expected_calibration_error,
+    gains_points,
+    placements,
+    reliability_points,
+)
 
 
 def forecast(seed: int, n: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,3 +71,29 @@ def test_a_users_questions_are_drawn_together() -> None:
     twice = binary_metrics(np.tile(probability, 2), np.tile(truth, 2), np.tile(np.arange(200), 2), 300, 0)
     once = binary_metrics(probability, truth, np.arange(200), 300, 0)
     assert twice["AUROC"].high - twice["AUROC"].low == pytest.approx(once["AUROC"].high - once["AUROC"].low, rel=0.02)
+
+
+def test_gains_are_the_share_found_among_the_likeliest() -> None:
+    probability, truth = forecast(3, 400, 10_000)
+    caught = {p["contacted"]: p["caught"] for p in gains_points(probability, truth)}
+    ordered = truth[np.argsort(-probability)]
+    for share in (0.05, 0.5, 1.0):
+        assert caught[share] == pytest.approx(ordered[: round(share * 400)].sum() / truth.sum())
+
+
+def test_gains_of_a_constant_forecast_are_the_diagonal() -> None:
+    truth = forecast(3, 400, 10)[1]
+    assert all(p["caught"] == pytest.approx(p["contacted"]) for p in gains_points(np.full(400, 0.3), truth))
+    assert gains_points(np.full(400, 0.3), np.zeros(400)) == []
+    assert gains_points(np.empty(0), np.empty(0)) == []
+
+
+def test_the_mean_placement_is_the_area() -> None:
+    probability, truth = forecast(5, 500, 9)
+    placed = placements(probability, truth)
+    for part in (truth == 1, truth == 0, truth >= 0):
+        assert placed[part].mean() == pytest.approx(roc_auc_score(truth, probability))
+    assert np.isnan(placements(probability, np.ones(500))).all()
+    unknown = truth.copy()
+    unknown[0] = np.nan
+    assert np.isnan(placements(probability, unknown)[0])

@@ -155,7 +155,7 @@ def panels_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str
     folder = prepared(tmp_path, name, rows).parent.parent
     task, schema = TASKS["recommend"], SCHEMA.model_copy(deep=True)
     both = stages(folder, schema, "temporal", CUT)
-    names = ("item-knn", "own-frequency", "recent-ease", "recent-popularity")
+    names = ("item-knn", "own-frequency", "recent-ease", "recent-popularity", "content")
     grids = task.baselines(both[0].prepared, schema)
     runs = [run_baseline(task, n, grids[n][:1], schema, both) for n in names]
     found = {}

@@ -10,10 +10,13 @@ import polars as pl
 import pytest
 
 from desireline.core.errors import SettingError
+from desireline.decide.retention import Assumptions, decide
 from desireline.evaluation.result import Metric, Result, Row
 from desireline.report import Report, page
 from desireline.report.gather import Example
+from desireline.report.leaving import Leaving
 from desireline.report.result_charts import curves, intervals, ranked
+from desireline.tasks.churn.definition import DAY_US, Definition
 
 NASTY = "</script><script>alert(1)</script><!-- &amp; ]]>\u2028"
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
@@ -80,6 +83,68 @@ def report():
         examples=[Example(NASTY, moments, answers)],
         titles={NASTY: f"titled {NASTY}"},
     )
+
+
+@pytest.fixture
+def leaving():
+    users = 40
+    risks = pl.DataFrame(
+        {
+            "user": [NASTY, *(f"u{n}" for n in range(1, users))],
+            "probability": [0.9 - n / 50 for n in range(users)],
+            "segment": [f"new {NASTY}", *["established"] * (users - 1)],
+            "value": [100.0] * users,
+        }
+    )
+    return Leaving(
+        word=NASTY,
+        definition=Definition("purchase", 90 * DAY_US, 7 * DAY_US, 180 * DAY_US, 3.0),
+        is_chosen=True,
+        ladder=[{"horizon_d": 90.0, "gaps_covered": 0.8, "away": 0.3}],
+        occasion="day",
+        survival=pl.DataFrame({"group": ["all"] * 2, "occasions": [9] * 2, "days": [0.0, 90.0], "away": [1.0, 0.3]}),
+        season=pl.DataFrame(
+            {"time": [LONG_AGO] * 3, "level": [0.2, -0.2, 0.1], "low": [0.2, -0.2, -0.1], "high": [0.2, -0.2, 0.3]}
+            | {"known": [True, True, False]}
+        ),
+        knows_year=False,
+        decision=decide(risks, 30.0, Assumptions(1.0), "2024-01-02T00:00:00Z", 0),
+        undecided="",
+    )
+
+
+def test_what_is_told_of_churn_is_harmless_and_stands_once(report, leaving):
+    churn = result("churn", "log-loss")
+    html = page(replace(report, leaving=leaving, results=[churn, churn]))
+    assert "<script>alert" not in html
+    assert "<!--" not in html
+    assert specs_of(html)
+    assert html.count("Whom would it pay to contact?") == 1
+    assert "counted from 7 days after the question" in html
+    assert "The list, the first 20 of 30" in html
+
+
+def test_churn_is_told_where_a_model_answers_and_no_table_was_kept(report, leaving):
+    html = markup(page(replace(report, leaving=leaving)))
+    assert html.count('<h2 id="churn">') == 1
+    assert html.count("<table") == html.count("<caption>")
+    assert "Who would be caught?" not in html
+
+
+def test_churn_has_its_table_where_no_model_answers(report):
+    html = page(replace(report, results=[result("churn", "log-loss")]))
+    assert "Who is leaving: churn" in html
+    assert "Gone is who" not in html
+
+
+def test_a_log_of_positions_is_not_asked_who_is_leaving(report):
+    assert "--task churn" not in page(replace(report, timed=False))
+
+
+@pytest.mark.parametrize(("known", "drawn"), [(0, False), (1, False), (2, True)])
+def test_a_season_needs_two_known_moments(report, leaving, known, drawn):
+    short = replace(leaving, season=leaving.season.tail(1 + known))
+    assert ("<h3>The season" in page(replace(report, leaving=short))) is drawn
 
 
 def markup(html):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from desireline.core.errors import DataError, ModelError
 from desireline.data import online_retail_ii
-from desireline.sequences.encode import encode_events
+from desireline.schema.model import EventSpec, FieldSpec, Schema, TimeSpec
+from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.normalise import Bins
 from desireline.sequences.prepared import open_prepared
 from desireline.sequences.vocabulary import Vocabulary
@@ -49,6 +50,41 @@ def test_columns_hold_the_log_in_order(shop):
     assert prepared.features.filter(pl.col("user") == user).height == 1
 
 
+def test_an_item_has_the_values_that_were_said_last_of_it_before_the_cut(tmp_path, monkeypatch):
+    """Across parts of the log: each buyer is in a bucket of their own."""
+    monkeypatch.setattr("desireline.sequences.prepare.PART_EVENTS", 4)
+    rows = [
+        ("a", 1, "tea", "green", "leaves of green"),
+        ("b", 2, "tea", "black", None),
+        ("c", 3, "tea", None, "leaves"),
+        ("d", 9, "tea", "poison", "poison"),
+        ("a", 4, "cup", None, None),
+        ("e", 2, "pot", "iron", None),
+        ("e", 2, "pot", "steel", None),
+    ]
+    rows = [(user, datetime(2024, 1, day), *rest) for user, day, *rest in rows]
+    table = pl.DataFrame(rows, schema=["user", "time", "item", "kind", "title"], orient="row")
+    table.write_parquet(tmp_path / "log.parquet")
+    fields = {
+        "kind": FieldSpec(column="kind", kind="category", of="item"),
+        "title": FieldSpec(column="title", kind="text", of="item"),
+    }
+    schema = Schema(
+        user="user",
+        time=TimeSpec(column="time"),
+        event=EventSpec(constant="view"),
+        item="item",
+        fields=fields,
+        types={"view": {"roles": ["positive", "target"]}},
+    )
+    workspace, _ = init_workspace(tmp_path / "w", schema=schema)
+    workspace.ingest(tmp_path / "log.parquet")
+    prepared = workspace.prepare(datetime(2024, 1, 9, tzinfo=UTC))
+    said = {row["item"]: (row["count"], row["kind"], row["title"]) for row in prepared.items.iter_rows(named=True)}
+    assert said == {"tea": (3, "black", "leaves"), "cup": (1, None, None), "pot": (2, "steel", None)}
+    assert set(prepared.vocabularies["item_kind"].values) == {"black", "steel"}
+
+
 def test_before_and_after_hold_every_event_once(shop):
     workspace, rows = shop
     prepared = workspace.prepare(CUT)
@@ -61,6 +97,22 @@ def test_before_and_after_hold_every_event_once(shop):
         here = slice(int(timeline.offsets[u]), int(timeline.offsets[u + 1]))
         assert (np.diff(timeline["time"][here]) >= 0).all()
     assert set(timeline.users) == set(prepared.before.users) | set(prepared.after.users)
+
+
+def test_each_encoded_event_keeps_its_id_in_the_log_though_cleaning_leaves_others_out(shop):
+    workspace, rows = shop
+    prepared = workspace.prepare(CUT)
+    user = rows["customer_id"].value_counts().sort("count")["customer_id"][-1]
+    events = workspace.store.users_events(user).filter(pl.col("time") < CUT)
+    early = events["time"].min().replace(year=1990)
+    outside = events.head(3).with_columns(time=pl.lit(early, events["time"].dtype), event_id=pl.lit(7, pl.Int64))
+    sequences, ids = encode_with_ids(pl.concat([outside, events]), prepared)
+    assert sequences.events == len(ids) == events.height
+    by_id = {row["event_id"]: row for row in events.iter_rows(named=True)}
+    vocabulary = prepared.vocabularies["item"]
+    for n, event_id in enumerate(ids.tolist()):
+        assert vocabulary.id_of(by_id[event_id]["item"]) == sequences["item"][n]
+        assert int(by_id[event_id]["time"].timestamp()) == sequences["time"][n] // 1_000_000
 
 
 def test_one_user_encoded_alone_equals_the_prepared_user(shop):

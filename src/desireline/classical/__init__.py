@@ -1,5 +1,6 @@
 """Recommenders that need no network: the baselines of every table, and parts of the product."""
 
+from desireline.classical.content import Content
 from desireline.classical.ease import Ease, RecentEase
 from desireline.classical.interface import Recommender
 from desireline.classical.neighbours import ItemKNN, Markov
@@ -18,6 +19,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "session-knn": SessionKNN,
     "ease": Ease,
     "recent-ease": RecentEase,
+    "content": Content,
 }
 
 __all__ = ["RECOMMENDERS", "Recommender"]

@@ -14,7 +14,7 @@ class Recommender(Protocol):
     """Scores the whole catalogue for item histories.
 
     A recommender is made with its constants as keyword arguments; `grid` lists the sets of constants among which
-    validation chooses. Fitting is deterministic.
+    validation chooses. Fitting is deterministic. `content` is also made with the items' fields.
     """
 
     name: ClassVar[str]  # the row's name in the contract

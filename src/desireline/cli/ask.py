@@ -33,6 +33,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """What a user does next, or what to show."""
+    from desireline.tasks.churn.answers import ChurnAnswer
     from desireline.workspace import open_workspace
 
     if sum([user is not None, history is not None, everybody]) != 1:
@@ -60,15 +61,23 @@ def predict(
     for part in ("events", "items"):
         rows_of = getattr(answer, part, [])
         if rows_of:
-            table = Table(*rows_of[0].__dataclass_fields__, box=None)
+            shown = [name for name in vars(rows_of[0]) if name != "evidence"]  # ids of events tell a person nothing
+            table = Table(*shown, box=None)
             for row in rows_of:
+                values = [getattr(row, name) for name in shown]
                 table.add_row(
                     *(
                         f"{v:.4f}" if isinstance(v, float) else "; ".join(v) if isinstance(v, list) else str(v)
-                        for v in vars(row).values()
+                        for v in values
                     )
                 )
             stdout.print(table)
+    if isinstance(answer, ChurnAnswer):
+        away = f"gone for {span(answer.horizon_s)} with {answer.probability:.0%}"
+        stdout.print(f"{away} · {answer.segment}", highlight=False)
+        for reason in answer.reasons:
+            stdout.print(f"  {reason}", highlight=False)
+        stdout.print(answer.level, style="dim", highlight=False)
     waited = getattr(answer, "time_to_next", None)
     if waited is not None and waited.median_s is not None:
         stdout.print(

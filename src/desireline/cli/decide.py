@@ -74,7 +74,8 @@ def decide(
     stdout.print(
         f"{len(found.contacts):,} of {found.users:,} users are worth a contact within the budget{more}. Expected "
         f"profit {found.profit:,.0f} [{found.low:,.0f}, {found.high:,.0f}] for {found.spent:,.0f}; the same budget by "
-        f"{beside}. That a contact keeps {accept:.0%} of leavers is an assumption; its effect is {found.uplift}.",
+        f"{beside}. Who leaves is taken to take a year's value along. That a contact keeps {accept:.0%} of leavers is "
+        f"an assumption; its effect is {found.uplift}.",
         highlight=False,
     )
     swings = Table("if", "is", "contacts", "profit", box=None)

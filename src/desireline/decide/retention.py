@@ -155,12 +155,14 @@ def decide(risks: pl.DataFrame, budget: float, a: Assumptions, as_of: str, seed:
         [told for told in sensitivity if told is not None],
         float(a.cost + profit[listed[-1]]) if len(listed) else None,
         "not estimated: the log has no randomised treatment, so nobody can tell from it whom a contact changes",
-        experiment(float(probability[listed].mean()) if len(listed) else float("nan"), a.accept),
+        experiment(float(probability[listed].mean()) if len(listed) else float("nan"), a.accept, len(listed)),
     )
 
 
-def experiment(churn: float, accept: float) -> dict[str, Any]:
+def experiment(churn: float, accept: float, listed: int) -> dict[str, Any]:
     """How many users each arm needs to see that a contact lowers `churn` by the share `accept`, at 80 % power.
+
+    listed : users of the list from which they would be drawn
 
     Two-sided test of two proportions at 5 %: n = (z₁₋α/₂ + z_power)² (p(1 − p) + q(1 − q)) / (p − q)².
     """
@@ -169,14 +171,17 @@ def experiment(churn: float, accept: float) -> dict[str, Any]:
         return {"users_per_arm": None, "why": "no user is worth a contact, or the assumed effect is nil"}
     z = NormalDist().inv_cdf(1 - SIZE / 2) + NormalDist().inv_cdf(POWER)
     needed = math.ceil(z * z * (churn * (1 - churn) + kept * (1 - kept)) / (churn - kept) ** 2)
+    drawn = f"draw {2 * needed:,} users of the list at random"
+    if 2 * needed > listed:
+        drawn = f"it takes {2 * needed:,} users and the list has {listed:,}: raise the budget, or add up several rounds"
     return {
         "users_per_arm": needed,
         "power": POWER,
         "size": SIZE,
         "churn_without": churn,
         "churn_with": kept,
-        "how": f"draw {2 * needed:,} users of the list at random, contact every second one, compare after the horizon; "
-        "store who was drawn as a field of the event `contact`",
+        "how": f"{drawn}, contact every second one, compare after the horizon; store who was drawn, and for which "
+        "half, as a field of an event",
     }
 
 

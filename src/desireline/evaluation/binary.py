@@ -14,6 +14,7 @@ from desireline.evaluation.intervals import HIGH, LOW, user_interval
 from desireline.evaluation.result import Metric
 
 BINS = 15
+GAINS = 20  # points of the gains curve
 SMALLEST = 1e-12
 TOP = {"lift@5%": 0.05, "lift@10%": 0.1}
 
@@ -27,6 +28,23 @@ def binary_values(probability: Floats, truth: Floats) -> dict[str, Floats]:
         "log-loss": -(truth * np.log(kept) + (1 - truth) * np.log1p(-kept)),
         "Brier": (probability - truth) ** 2,
     }
+
+
+def placements(probability: Floats, truth: Floats) -> Floats:
+    """float64 [Q]: of each question the share of the other class that it is on the right side of, ties counting half.
+
+    Their mean is the AUROC, over either class and over both (DeLong et al. 1988, Biometrics 44, 837), so that two rows
+    can be told apart question by question, whatever level their probabilities have. nan where the truth is not known,
+    and everywhere when one class came only.
+    """
+    found = np.full(len(truth), np.nan)
+    for mine, other, sign in ((1.0, 0.0, 1.0), (0.0, 1.0, -1.0)):
+        here, there = truth == mine, np.sort(sign * probability[truth == other])
+        if here.any() and len(there):
+            below = np.searchsorted(there, sign * probability[here], side="left")
+            upto = np.searchsorted(there, sign * probability[here], side="right")
+            found[here] = (below + upto) / 2 / len(there)
+    return found
 
 
 def binary_metrics(
@@ -56,9 +74,9 @@ def binary_metrics(
     return found
 
 
-def expected_calibration_error(probability: Floats, truth: Floats) -> float:
+def expected_calibration_error(probability: Floats, truth: Floats, bins: int = BINS) -> float:
     """Σ over bins of equal mass |mean probability − share that came| × share of questions; nan for none."""
-    return _Sorted(probability, truth).figures(np.ones(len(truth)))["ECE"]
+    return _Sorted(probability, truth, bins).figures(np.ones(len(truth)))["ECE"]
 
 
 def reliability_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
@@ -72,14 +90,30 @@ def reliability_points(probability: Floats, truth: Floats) -> list[dict[str, flo
     return [{"confidence": float(mean[b]), "right": float(share[b]), "n": int(held[b])} for b in there]
 
 
+def gains_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
+    """Points of the gains curve: the share of all that came (`caught`) among the `contacted` likeliest; [] for none.
+
+    Ties are shared out, so that equal probabilities give the diagonal.
+    """
+    order = _Sorted(probability, truth)
+    if not truth.sum() > 0:
+        return []
+    held, came = np.bincount(order.group), np.bincount(order.group, weights=order.truth)
+    contacted = np.arange(1, GAINS + 1) / GAINS
+    caught = np.interp(
+        contacted * len(truth), np.append(0, np.cumsum(held)), np.append(0.0, np.cumsum(came)) / truth.sum()
+    )
+    return [{"contacted": float(c), "caught": float(k)} for c, k in zip(contacted, caught, strict=True)]
+
+
 class _Sorted:
     """Questions sorted by falling probability once, so that each weighting costs a few sums."""
 
-    def __init__(self, probability: Floats, truth: Floats) -> None:
+    def __init__(self, probability: Floats, truth: Floats, bins: int = BINS) -> None:
         self.order = np.argsort(-probability, kind="stable")
         self.probability, self.truth = probability[self.order], truth[self.order]
         self.group = np.cumsum(np.diff(self.probability, prepend=np.inf) != 0) - 1  # equal probabilities share one
-        self.bins = BINS - 1 - _mass_bins(self.probability[::-1])[::-1] if len(self.order) else self.group
+        self.bins = _mass_bins(self.probability[::-1], bins)[::-1] if len(self.order) else self.group
 
     def figures(self, weight: Floats) -> dict[str, float]:
         """All figures with question i counting `weight[i]` times (in the order given at first)."""
@@ -101,13 +135,13 @@ class _Sorted:
             wanted = share * (up + down)
             caught = float(np.interp(wanted, np.append(0.0, found), np.append(0.0, found_up)))
             figures[name] = caught / wanted / (up / (up + down)) if up > 0 else nan
-        gap = np.bincount(self.bins, weights=weight * (self.probability - self.truth), minlength=BINS)
+        gap = np.bincount(self.bins, weights=weight * (self.probability - self.truth), minlength=1)
         figures["ECE"] = float(np.abs(gap).sum() / (up + down))
         return figures
 
 
-def _mass_bins(ascending: Floats) -> NDArray[np.int64]:
+def _mass_bins(ascending: Floats, bins: int = BINS) -> NDArray[np.int64]:
     """int64 [Q]: the bin of each question, by the number of questions with a lower probability."""
     _, value, counts = np.unique(ascending, return_inverse=True, return_counts=True)
     lower = np.cumsum(counts) - counts
-    return np.asarray(lower[value] * BINS // max(1, len(ascending)), np.int64)
+    return np.asarray(lower[value] * bins // max(1, len(ascending)), np.int64)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 SCREEN = {  # metrics of a task that fit a terminal
     "recommend": ("NDCG@10", "HR@10", "NDCG@10 new", "NDCG@10 repeat", "coverage@10"),
-    "churn": ("log-loss", "AUROC", "AUPRC", "lift@10%", "Brier", "ECE"),
+    "churn": ("AUROC", "AUPRC", "lift@10%", "log-loss", "Brier", "ECE"),
     "next_event": ("log-loss", "macro-F1", "ECE", "NDCG@10", "CRPS"),
 }
 
@@ -42,7 +42,7 @@ class Row:
     validation: Metric | None = None  # of the primary metric, on the validation slice
     notes: list[str] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)  # a seed each: losses and validations an epoch
-    plots: dict[str, Any] = field(default_factory=dict)  # points of reliability and PIT plots
+    plots: dict[str, Any] = field(default_factory=dict)  # points of reliability, gains and PIT plots
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class Result:
 
     def __rich__(self) -> Table:
         title = f"{self.task} · {self.protocol} · cut {self.cut} · {self.primary} with its 95 % interval over users"
-        table = Table(title=title, caption=self.why, title_justify="left", caption_justify="left", box=None)
+        caption = "\n".join([*([self.why] if self.why else []), *self.notes])
+        table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left", box=None)
         table.add_column("", no_wrap=True)
         for name in self.columns():
             table.add_column(name, justify="right", min_width=23 if name == self.primary else 6)

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from desireline.core.errors import DataError, SourceError
-from desireline.events.frame import frame_schema
+from desireline.events.frame import empty, frame_schema
 from desireline.schema.mapping import map_rows
 from desireline.schema.model import EventSpec, Schema
 from desireline.schema.moment import parse_moment
@@ -19,8 +19,9 @@ from desireline.schema.moment import parse_moment
 def read_history(path: Path, schema: Schema) -> pl.DataFrame:
     """Events of somebody unknown from JSON lines `{"event", "item", "time", "value", "fields"}` as an event frame.
 
-    Times are ISO 8601 or epoch seconds; a line without one counts as now, in the order of the file. Raises SourceError
-    for a line that is no JSON object, DataError for an event type that the schema does not know.
+    Times are ISO 8601 or epoch seconds; a line without one counts as now, in the order of the file. The frame of a file
+    without a line is empty. Raises SourceError for a line that is no JSON object, DataError for an event type that the
+    schema does not know.
     """
     rows = []
     try:
@@ -46,9 +47,7 @@ def read_history(path: Path, schema: Schema) -> pl.DataFrame:
             raise SourceError(
                 f'{path}, line {number}: no event of the form {{"event", "item", "time"}} ({error}).'
             ) from error
-    if not rows:
-        raise DataError(f"The history {path} holds no event.")
-    return history_frame(rows, schema, str(path))
+    return history_frame(rows, schema, str(path)) if rows else empty(schema)
 
 
 def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str) -> pl.DataFrame:

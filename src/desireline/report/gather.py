@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from desireline.core.errors import DesirelineError
+from desireline.core.errors import DesirelineError, ModelError
+from desireline.core.progress import say
 from desireline.evaluation.result import Result
 from desireline.events.frame import content_hash
 from desireline.events.health import Health
 from desireline.events.store import EventStore
+from desireline.report.leaving import Leaving, gather_leaving
 from desireline.schema.model import Schema
 
 EXAMPLES = 3  # users whose timelines are drawn
@@ -75,6 +77,7 @@ class Report:
     results  : the comparison of each task, a single fit where its task was never compared
     others   : the further kept tables
     titles   : item -> a text that says what it is, for the items shown
+    leaving  : churn beside its table; None where no model answers for it
     """
 
     name: str
@@ -90,6 +93,7 @@ class Report:
     others: list[Result]
     examples: list[Example]
     titles: dict[str, str]
+    leaving: Leaving | None = None
 
 
 def gather(workspace: Workspace) -> Report:
@@ -122,7 +126,18 @@ def gather(workspace: Workspace) -> Report:
         [result for result, full in zip(kept, in_full, strict=True) if not full],
         examples,
         _titles(store, schema, examples),
+        _leaving(workspace),
     )
+
+
+def _leaving(workspace: Workspace) -> Leaving | None:
+    if "churn" not in workspace.answered_tasks():
+        return None
+    try:
+        return gather_leaving(workspace)
+    except ModelError as error:  # its table still stands, and a page without the rest of it is better than none
+        say(f"The report leaves out what the churn model would tell: {error}")
+        return None
 
 
 def _events(store: EventStore, schema: Schema, limits: dict[str, Any]) -> pl.LazyFrame:

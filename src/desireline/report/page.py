@@ -9,10 +9,11 @@ from importlib.resources import files
 from desireline.core.errors import SettingError
 from desireline.report import charts
 from desireline.report.body import Body, number
+from desireline.report.churn_section import churn_section, defined
 from desireline.report.examples import examples
 from desireline.report.gather import Report
 from desireline.report.log_section import log_section
-from desireline.report.result_section import others_section, result_section
+from desireline.report.result_section import TITLES, others_section, result_section
 from desireline.tasks import TASKS
 from desireline.version import __version__
 
@@ -29,8 +30,7 @@ def page(report: Report) -> str:
     charts.altair()
     body = Body()
     log_section(body, report)
-    for result in report.results:
-        result_section(body, result)
+    _results(body, report)
     _missing(body, report)
     others_section(body, report.others)
     examples(body, report)
@@ -76,10 +76,27 @@ def _header(report: Report) -> str:
     return f'<header><h1>{escape(report.name)}</h1><p class="lead">{span} · {counts}</p></header>'
 
 
+def _results(body: Body, report: Report) -> None:
+    """A section a table; the first on churn is a chapter of its own, which also stands where no table was kept."""
+    leaving, told = report.leaving, False
+    for result in report.results:
+        if result.task != "churn" or told:
+            result_section(body, result)
+            continue
+        result_section(body, result, defined(leaving) if leaving else "")
+        churn_section(body, leaving, result)
+        told = True
+    if leaving is not None and not told:
+        body.section("churn", f"{TITLES['churn']}: churn")
+        body.add(defined(leaving))
+        churn_section(body, leaving, None)
+
+
 def _missing(body: Body, report: Report) -> None:
     """Which command makes the tables that are not there."""
     there = {result.task for result in [*report.results, *report.others]}
-    missing = [task for task in TASKS if task not in there and (report.health["items"] or task != "recommend")]
+    needs = {"recommend": bool(report.health["items"]), "churn": report.timed}
+    missing = [task for task in TASKS if task not in there and needs.get(task, True)]
     if not missing:
         return
     if not there:

@@ -12,6 +12,7 @@ from desireline.tasks import TASKS
 
 OTHERS = 3  # metrics drawn beside the primary one
 PIT_ROWS = 3  # histograms drawn at most, the chosen row first
+TRUTH = {"churn": ("probability of leaving", "share that left")}  # what reliability holds against each other
 LABEL_PX = 7  # of one letter of a row's name, about
 
 
@@ -114,7 +115,7 @@ def calibrated_rows(result: Result, plot: str) -> list[Row]:
 
 
 def reliability(result: Result) -> dict[str, Any] | None:
-    """Share right against the probability given; on the diagonal a probability means what it says."""
+    """Share that came true against the probability given; on the diagonal a probability means what it says."""
     alt = altair()
     rows = [
         {"row": row.name} | point
@@ -126,6 +127,7 @@ def reliability(result: Result) -> dict[str, Any] | None:
     low = math.floor(10 * min(min(r["confidence"], r["right"]) for r in rows)) / 10
     low = min(low, 0.9)
     scale = alt.Scale(domain=[low, 1], nice=False)
+    given, came = TRUTH.get(result.task, ("probability given to the likeliest type", "share right"))
     honest = alt.Chart(alt.Data(values=[{"x": low, "y": low}, {"x": 1, "y": 1}])).mark_line(
         strokeDash=[4, 4], color=SOFT
     )
@@ -133,8 +135,8 @@ def reliability(result: Result) -> dict[str, Any] | None:
         alt.Chart(alt.Data(values=rows))
         .mark_point(filled=True, size=60, opacity=0.9)
         .encode(
-            x=alt.X("confidence:Q", title="probability given to the likeliest type", scale=scale),
-            y=alt.Y("right:Q", title="share right", scale=scale),
+            x=alt.X("confidence:Q", title=given, scale=scale),
+            y=alt.Y("right:Q", title=came, scale=scale),
             color=_named(alt, list(dict.fromkeys(r["row"] for r in rows)), result),
             tooltip=["row:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("confidence", "right")), "n:Q"],
         )

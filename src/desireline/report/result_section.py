@@ -12,11 +12,11 @@ from desireline.report.body import Body, columns
 TITLES = {"churn": "Who is leaving", "recommend": "What to show next", "next_event": "What comes next, and when"}
 
 
-def result_section(body: Body, result: Result) -> None:
-    """Write it."""
+def result_section(body: Body, result: Result, begin: str = "") -> None:
+    """Write it. `begin` : HTML that stands first."""
     title = TITLES.get(result.task, result.task)
     body.section(f"{result.task}-{len(body.sections)}", f"{title}: {result.task}")
-    body.add(_protocol(result))
+    body.add(begin + _protocol(result))
     if result.why:
         body.add(f'<p class="why">{escape(result.why)}</p>')
     _notes(body, result)

@@ -22,6 +22,7 @@ HOUR_US = 3_600_000_000
 ACTIVITY = {"1 event": 1, "2 to 5": 2, "6 to 20": 6, "21 to 100": 21, "more than 100": 101}  # least events so far
 RECENCY = {"within the hour": 0, "within the day": 1, "within the week": 24, "within 30 days": 168, "later": 720}
 FREQUENCY = {"never seen": 0, "1 to 5 times": 1, "6 to 50 times": 6, "more often": 51}  # least events before the cut
+FILLED = 40  # questions to a bin of a calibration error: with fewer chance is all that it tells
 LEAST = 10  # questions that a group needs to be told
 
 
@@ -52,7 +53,7 @@ def analyse(
 
 def _calibration(measured: Measured, inside: NDArray[np.bool_]) -> dict[str, float]:
     probability, truth = measured.arrays["probability"][inside], measured.arrays["truth"][inside]
-    ece = expected_calibration_error(probability, truth)
+    ece = expected_calibration_error(probability, truth, max(1, min(15, len(truth) // FILLED)))
     return {"probability": float(probability.mean()), "left": float(truth.mean()), "ECE": ece}
 
 

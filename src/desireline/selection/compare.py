@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from desireline.core.errors import DataError, SettingError
-from desireline.core.progress import progress, say
+from desireline.core.progress import progress
 from desireline.encoders import ENCODERS
 from desireline.evaluation.intervals import paired_difference, user_interval
 from desireline.evaluation.lists import list_statistics
@@ -124,7 +124,7 @@ def compare(
         schema.evaluate.bootstrap,
         seed,
     )
-    told = replace(result, chosen=chosen.name, why=why, notes=_warnings(runs), analysis=groups)
+    told = replace(result, chosen=chosen.name, why=why, notes=[*result.notes, *_warnings(runs)], analysis=groups)
     return Compared(told, chosen.fitted)
 
 
@@ -261,7 +261,6 @@ def _warnings(runs: list[Run]) -> list[str]:
                 found.append(
                     f"{run.name} shows the same list to many: {same:,} of {len(lists):,} lists repeat another one."
                 )
-                say(found[-1])
     return found
 
 
@@ -276,6 +275,7 @@ def _result(task: Task, test: Stage, model: str, rows: list[Row], seed: int, beg
         round(time.perf_counter() - begun, 3),
         peak_rss_mib(),
         task.primary(test.prepared),
+        notes=task.notes(test.prepared, test.prepared.schema),
     )
 
 

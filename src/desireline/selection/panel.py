@@ -32,7 +32,7 @@ from desireline.tasks.sources import Candidates, forward_weights, gains, propose
 from desireline.tasks.stages import Stage, rolled
 
 NETWORKS = 2  # the best so many rows of networks are sources
-BASELINES = ("item-knn", "own-frequency", "tifu-knn", "ease", "recent-ease", "recent-popularity")
+BASELINES = ("item-knn", "own-frequency", "tifu-knn", "ease", "recent-ease", "recent-popularity", "content")
 LEARNT = 6_000  # questions, at most, of the validation and of each cut before it, on which judges are fitted
 ROLLED = 3  # cuts before the validation's, at most
 FOLDS = 3  # parts of the users where there are fewer than two cuts

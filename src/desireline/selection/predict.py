@@ -12,189 +12,126 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError, UnknownUserError
-from desireline.core.progress import progress
-from desireline.events.cut import cut
-from desireline.events.frame import BUCKETS
-from desireline.events.store import EventStore
+from desireline.selection.everybody import behaviour, histories_before
 from desireline.selection.fitted import Fitted, Panel, thoughts
-from desireline.sequences.encode import encode_events
+from desireline.selection.leaving import leaving, leaving_all
+from desireline.selection.strangers import FALLBACK, item_predictions, said_of
+from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.prepared import iso, to_us
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.answers import (
     NextEventAnswer,
     Recommendation,
     Wishes,
+    asked_by_nobody,
     asked_now,
     barred,
     item_lists,
     next_event_answer,
     recommendation,
 )
-from desireline.tasks.churn.answers import (
-    ChurnAnswer,
-    Explanation,
-    Reason,
-    churn_answer,
-    churn_asked,
-    explained,
-    reasons,
-    segments,
-    value_edges,
-    yearly_value,
-)
-from desireline.tasks.churn.baselines import ChurnBaseline
-from desireline.tasks.churn.definition import Definition
-from desireline.tasks.churn.questions import ChurnQuestions
-from desireline.tasks.churn.snapshots import is_asked, present_rows
+from desireline.tasks.churn.answers import ChurnAnswer
 from desireline.tasks.churn.task import Churn
-from desireline.tasks.questions import Questions, item_histories
+from desireline.tasks.questions import Questions, item_histories, without_known_item
+from desireline.tasks.reasons import Own, Reason, reasons
 from desireline.training.network import Network
 
 Answer = Recommendation | NextEventAnswer | ChurnAnswer
 
 
-def answer(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wishes: Wishes) -> Answer:
+def answer(
+    fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime, wishes: Wishes, stranger: bool = False
+) -> Answer:
     """The answer for one user from an event frame of that user.
 
-    Raises UnknownUserError when no event lies before `as_of`.
+    stranger : not a user of the log, so that recommend answers without any event too. Raises UnknownUserError when no
+    event lies before `as_of` otherwise.
     """
-    history = cut(events, as_of)[0]
-    if fitted.prepared.schema.alias:
-        history = history.filter(pl.col("event") != fitted.prepared.schema.alias.event)
-    questions = _asked(fitted, history, as_of)
-    if len(questions) == 0:
-        raise UnknownUserError(
-            f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
-            "from. Give one with --history FILE."
-        )
-    for lo, _, predicted in fitted.predictions(questions):
-        if isinstance(questions, ChurnQuestions):
-            segment = churn_segments(fitted, questions.rows)[0]
-            why = reasons_of(fitted, questions, history)
-            return churn_answer(questions, 0, float(predicted[0]), segment, why)
-        if fitted.task.name == "next_event":
-            return next_event_answer(user, to_us(as_of), predicted, lo, wishes.k, fitted.prepared, _timed(fitted))
-        ids, scores = item_lists(
-            predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
-        )
-        return recommendation(
-            user, questions, 0, ids[0], scores[0], fitted.prepared, opinions(fitted, questions, ids[0])
-        )
-    raise AssertionError("a question was asked and not answered")
-
-
-def _asked(fitted: Fitted, events: pl.DataFrame, as_of: datetime) -> Questions:
-    """One question a user of an event frame of whole users, all before `as_of`."""
+    history = behaviour(events, as_of, fitted.prepared.schema)
     if fitted.task.name == Churn.name:
-        return churn_asked(events, fitted.prepared, as_of)
-    return asked_now(encode_events(events, fitted.prepared), to_us(as_of))
+        told = leaving(fitted, history, as_of)
+        if told is None:
+            raise no_history(user, as_of)
+        return told
+    sequences, event_ids = encode_with_ids(history, fitted.prepared)
+    questions = asked_now(sequences, to_us(as_of))
+    if len(questions) == 0 and stranger and fitted.task.name == "recommend":
+        questions = asked_by_nobody(sequences, user, to_us(as_of))
+    if len(questions) == 0:
+        raise no_history(user, as_of)
+    if fitted.task.name == "next_event":
+        _, _, predicted = next(fitted.predictions(questions))
+        return next_event_answer(user, to_us(as_of), predicted, 0, wishes.k, fitted.prepared, _timed(fitted))
+    _, _, predicted = next(item_predictions(fitted, questions))
+    ids, scores = item_lists(
+        predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
+    )
+    there = ids[0] > 0
+    facts, sources = explained(fitted, questions, event_ids, ids[0, there])
+    return recommendation(user, to_us(as_of), ids[0, there], scores[0, there], facts, sources, fitted.prepared)
 
 
-def churn_segments(fitted: Fitted, rows: pl.DataFrame) -> list[str]:
-    """The segment of each row of a snapshot, by the values of those asked about at the model's cut."""
-    of = Definition.of(fitted.prepared.schema.churn)
-    return segments(rows, of, value_edges(present_rows(fitted.prepared, of).filter(is_asked(of))))
+def no_history(user: str, as_of: datetime) -> UnknownUserError:
+    """The error for a user of whom nothing can be read."""
+    return UnknownUserError(
+        f"User {user!r} has no event before {iso(as_of)} that cleaning leaves: there is no history to answer "
+        "from. Give one with --history FILE."
+    )
 
 
-def reasons_of(fitted: Fitted, questions: ChurnQuestions, history: pl.DataFrame) -> list[Reason]:
-    """Why the first question's user is likely to leave or to stay."""
-    schema, shares = fitted.prepared.schema, None
-    if isinstance(fitted.predictor, ChurnBaseline):
-        shares = fitted.predictor.shares(questions.rows[:1])
-    return reasons(questions.rows.row(0, named=True), shares, history, schema, Definition.of(schema.churn))
+def explained(
+    fitted: Fitted, questions: Questions, event_ids: NDArray[np.int64], ids: NDArray[np.int32]
+) -> tuple[list[list[Reason]], list[str]]:
+    """For each item of one question's list what speaks for it, and the source that thinks most of it.
 
-
-def explanation(fitted: Fitted, events: pl.DataFrame, user: str, as_of: datetime) -> Explanation:
-    """The answer for a user with every number behind it. Raises UnknownUserError as `answer` does."""
-    history, schema = cut(events, as_of)[0], fitted.prepared.schema
-    told = answer(fitted, events, user, as_of, Wishes())
-    assert isinstance(told, ChurnAnswer)
-    questions = churn_asked(history, fitted.prepared, as_of)
-    shares = fitted.predictor.shares(questions.rows[:1]) if isinstance(fitted.predictor, ChurnBaseline) else None
-    row, of = questions.rows.row(0, named=True), Definition.of(schema.churn)
-    return explained(told, fitted.id, row, shares, reasons(row, shares, history, schema, of), schema)
-
-
-def churn_risks(folder: Path, fitted: Fitted, as_of: datetime) -> pl.DataFrame:
-    """Every user's `user, probability, segment` and yearly `value`. Raises DataError for a log without values."""
-    parts = []
-    for frame, questions in _answers(folder, fitted, as_of, Wishes()):
-        assert isinstance(questions, ChurnQuestions)
-        known = questions.rows.select(
-            value_365d=pl.col("value_365d").fill_null(0.0), known=pl.col("days_since_first_return").fill_null(0.0)
-        )
-        parts.append(pl.concat([frame.select("user", "probability", "segment"), known], how="horizontal"))
-    risks = pl.concat(parts) if parts else pl.DataFrame()
-    if risks.height == 0 or not (risks["value_365d"] != 0).any():
-        raise DataError(
-            "No event of the last year has a value, so nobody knows what a user is worth: declare `value` in "
-            "desireline.yaml."
-        )
-    value = yearly_value(risks["value_365d"].to_numpy(), risks["known"].to_numpy())
-    return risks.select("user", "probability", "segment").with_columns(value=pl.Series(value))
-
-
-def opinions(fitted: Fitted, questions: Questions, ids: NDArray[np.int32]) -> list[str]:
-    """For each item of one question's list, the two sources of a panel that think most of it, and its place there."""
+    event_ids : int64 [N], the ids in the log of the question's events
+    """
+    facts = reasons(ids.tolist(), Own.of(questions, 0, event_ids), fitted.prepared, _timed(fitted))
+    if without_known_item(questions)[0]:
+        return [[Reason(said_of(questions), []), *found] for found in facts], [FALLBACK] * len(ids)
     if not isinstance(fitted.predictor, Panel):
-        return []
-    ((_, _, thought),) = thoughts(fitted.predictor.sources, questions)
+        return facts, [fitted.name] * len(ids)
+    sources, places = thought_most(fitted.predictor, questions, ids)
+    return [[*found, Reason(place, [])] for found, place in zip(facts, places, strict=True)], sources
+
+
+def thought_most(panel: Panel, questions: Questions, ids: NDArray[np.int32]) -> tuple[list[str], list[str]]:
+    """For each item of one question's list the source that thinks most of it; its place there and at the next."""
+    ((_, _, thought),) = thoughts(panel.sources, questions)
     places = np.stack([(logs[0, FIRST:] > logs[0, ids][:, None]).sum(axis=1) + 1 for logs in thought], axis=1)
-    names = [source.name for source in fitted.predictor.sources]
-    told = []
+    names = [source.name for source in panel.sources]
+    sources, words = [], []
     for row in places:
         first, *second = np.argsort(row, kind="stable")[:2].tolist()
         also = "".join(f", {names[s]} at {row[s]}" for s in second)
-        told.append(f"{names[first]} has it at place {row[first]}{also}")
-    return told
+        sources.append(names[first])
+        words.append(f"{names[first]} has it at place {row[first]}{also}")
+    return sources, words
 
 
 def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[pl.DataFrame]:
     """The answers for every user with an event before `as_of`, a frame for each range of buckets; bounded memory."""
-    yield from (frame for frame, _ in _answers(folder, fitted, as_of, wishes))
-
-
-def _answers(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) -> Iterator[tuple[pl.DataFrame, Questions]]:
-    """Frames of answers, each with the questions that it answers some or all of."""
-    store = EventStore(folder, fitted.prepared.schema)
-    width = max(1, min(BUCKETS, int(BUCKETS * 200_000 / max(1, store.count()))))
-    with progress(f"{fitted.task.name}: answering", store.count()) as advance:
-        for bucket in range(0, BUCKETS, width):
-            events = store.read_bucket(bucket, min(bucket + width, BUCKETS), before=as_of)
-            read = events.height
-            events = cut(events, as_of)[0]
-            if fitted.prepared.schema.alias:
-                events = events.filter(pl.col("event") != fitted.prepared.schema.alias.event)
-            if events.height:
-                questions = _asked(fitted, events, as_of)
-                if len(questions):
-                    yield from ((frame, questions) for frame in _frames(fitted, questions, wishes))
-            advance(read)
+    if fitted.task.name == Churn.name:
+        yield from leaving_all(folder, fitted, as_of)
+        return
+    for history in histories_before(folder, fitted.prepared.schema, as_of, f"{fitted.task.name}: answering"):
+        questions = asked_now(encode_events(history, fitted.prepared), to_us(as_of))
+        if len(questions):
+            yield from _frames(fitted, questions, wishes)
 
 
 def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl.DataFrame]:
     users = questions.timeline.users.gather(questions.user)
-    if isinstance(questions, ChurnQuestions):
-        odds = np.concatenate([predicted for _, _, predicted in fitted.predictions(questions)])
-        yield pl.DataFrame(
-            {
-                "user": users,
-                "as_of": questions.rows["as_of"],
-                "horizon_s": (questions.horizon_us + questions.of.gap_us) / 1e6,
-                "probability": 1 / (1 + np.exp(-odds)),
-                "segment": pl.Series(churn_segments(fitted, questions.rows), dtype=pl.String),
-            }
-        )
-        return
     out, vectors, items = (
         barred(wishes, fitted.prepared),
         item_vectors(fitted, wishes),
         fitted.prepared.vocabularies["item"].values,
     )
-    for lo, hi, predicted in fitted.predictions(questions):
-        if fitted.task.name == "next_event":
+    if fitted.task.name == "next_event":
+        for lo, hi, predicted in fitted.predictions(questions):
             yield _next_events(fitted, predicted, users[lo:hi], wishes)
-            continue
+        return
+    for lo, hi, predicted in item_predictions(fitted, questions):
         ids, scores = item_lists(predicted, item_histories(questions, lo, hi), wishes, out, vectors)
         there = ids > 0
         rank = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)

@@ -21,6 +21,11 @@ def encode_events(events: pl.DataFrame, prepared: Prepared) -> Sequences:
 
     Cleaned by the same rules and limits as the prepared log; what is unknown gets id 1.
     """
+    return encode_with_ids(events, prepared)[0]
+
+
+def encode_with_ids(events: pl.DataFrame, prepared: Prepared) -> tuple[Sequences, NDArray[np.int64]]:
+    """As `encode_events`, and int64 [N]: the id in the log of each event that cleaning leaves, in the same order."""
     schema: Schema = prepared.schema
     cleaned = clean(events, schema.clean, Limits.from_json(prepared.counts["limits"])).events
     rows = with_sessions(cleaned, schema.prepare.session_gap_s)
@@ -32,4 +37,4 @@ def encode_events(events: pl.DataFrame, prepared: Prepared) -> Sequences:
     columns["value_bin"] = prepared.bins["value_bin"].encode(columns["value"])
     for name in number_fields(schema):
         columns[f"bin_{name}"] = prepared.bins[f"bin_{name}"].encode(columns[f"number_{name}"])
-    return Sequences(sequences.users, sequences.offsets, columns)
+    return Sequences(sequences.users, sequences.offsets, columns), rows["event_id"].to_numpy()

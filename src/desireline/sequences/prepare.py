@@ -142,14 +142,31 @@ def role_bits(rows: pl.DataFrame, schema: Schema) -> NDArray[np.uint8]:
 
 def _item_rows(before: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """Per item of this part: events, first and last moment, and each item field's latest value with its moment."""
-    names = [name for name, field in schema.fields.items() if field.of == "item"]
-    latest = [pl.struct("time", name).filter(pl.col(name).is_not_null()).max().alias(name) for name in names]
     seen = [
         pl.len().cast(pl.Int64).alias("count"),
         pl.col("time").min().alias("first"),
         pl.col("time").max().alias("last"),
     ]
-    return before.filter(pl.col("item").is_not_null()).group_by("item").agg(*seen, *latest)
+    about = before.filter(pl.col("item").is_not_null())
+    rows = about.group_by("item").agg(*seen)
+    for name in item_fields(schema):
+        said = about.filter(pl.col(name).is_not_null()).select("item", name, pl.col("time").alias(_moment_of(name)))
+        rows = rows.join(_latest(said, name), on="item", how="left")
+    return rows
+
+
+def item_fields(schema: Schema) -> list[str]:
+    """The fields of the item."""
+    return [name for name, field in schema.fields.items() if field.of == "item"]
+
+
+def _latest(said: pl.DataFrame, name: str) -> pl.DataFrame:
+    """An item's row that was said last, the greatest value where two were at one moment."""
+    return said.sort(_moment_of(name), name).unique("item", keep="last")
+
+
+def _moment_of(name: str) -> str:
+    return f"{name}, when"  # no field's name: those are identifiers
 
 
 @contextmanager
@@ -243,13 +260,10 @@ def _read(parts: list[Path], name: str) -> pl.DataFrame:
 
 def _items(rows: pl.DataFrame, vocabulary: Vocabulary, schema: Schema) -> pl.DataFrame:
     """One row a known item, in the order of ids: item, count, first, last and the latest value of each field."""
-    names = [name for name, field in schema.fields.items() if field.of == "item"]
-    merged = rows.group_by("item").agg(
-        pl.col("count").sum(),
-        pl.col("first").min(),
-        pl.col("last").max(),
-        *(pl.col(name).max().struct.field(name) for name in names),
-    )
+    merged = rows.group_by("item").agg(pl.col("count").sum(), pl.col("first").min(), pl.col("last").max())
+    for name in item_fields(schema):
+        said = rows.filter(pl.col(name).is_not_null()).select("item", name, _moment_of(name))
+        merged = merged.join(_latest(said, name).select("item", name), on="item", how="left")
     return pl.DataFrame({"item": vocabulary.values}).join(merged, on="item", how="left", maintain_order="left")
 
 

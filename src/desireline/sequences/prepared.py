@@ -22,7 +22,7 @@ from desireline.sequences.prepare import write_prepared
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import Vocabulary
 
-VERSION = 1  # of the layout on disk
+VERSION = 2  # of the layout on disk
 
 
 @dataclass(frozen=True)

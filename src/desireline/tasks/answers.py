@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from desireline.evaluation.queries import Histories
@@ -20,9 +21,8 @@ from desireline.sequences.prepared import Prepared, iso
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.next_event import EventPrediction
-from desireline.tasks.questions import Questions, item_histories
-
-DAY_US = 86_400_000_000
+from desireline.tasks.questions import Questions
+from desireline.tasks.reasons import Reason, told
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ def asked_now(sequences: Sequences, as_of_us: int) -> Questions:
     user = np.flatnonzero(counts > 0)
     place = sequences.offsets[user] + counts[user] - 1
     return Questions(sequences, user.astype(np.int64), place, np.full(len(user), as_of_us, np.int64))
+
+
+def asked_by_nobody(sequences: Sequences, user: str, as_of_us: int) -> Questions:
+    """The question of somebody without any event; `sequences` lends its columns."""
+    nothing = {name: column[:0] for name, column in sequences.columns.items()}
+    timeline = Sequences(pl.Series("user", [user]), np.zeros(2, np.int64), nothing)
+    return Questions(timeline, np.zeros(1, np.int64), np.full(1, -1, np.int64), np.full(1, as_of_us, np.int64))
 
 
 def barred(wishes: Wishes, prepared: Prepared) -> NDArray[np.bool_]:
@@ -110,11 +117,18 @@ def _diverse(
 
 @dataclass(frozen=True)
 class ShownItem:
-    """One recommended item; the reasons are facts of the history or of the log."""
+    """One recommended item.
+
+    reasons  : facts of the history or of the log, in words
+    evidence : ids in the log of the user's own events behind the reasons; of a history from a file, numbers in it
+    source   : the model that thinks most of the item: where several were asked, that in whose list it stands highest
+    """
 
     item: str
     score: float
     reasons: list[str]
+    evidence: list[int]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -161,37 +175,20 @@ class NextEventAnswer:
 
 def recommendation(
     user: str,
-    questions: Questions,
-    row: int,
+    as_of_us: int,
     ids: NDArray[np.int32],
     scores: NDArray[np.float32],
+    facts: Sequence[Sequence[Reason]],
+    sources: Sequence[str],
     prepared: Prepared,
-    opinions: Sequence[str] = (),
 ) -> Recommendation:
-    """The answer for question `row` from its list; `opinions`, one an item or none, become further reasons."""
-    asked = item_histories(questions, row, row + 1)
+    """The answer that holds a list of known items, with what speaks for each and the source that thinks most of it."""
+    name = prepared.vocabularies["item"].value_of
     items = [
-        ShownItem(
-            prepared.vocabularies["item"].value_of(int(i)),
-            float(s),
-            [*reasons(int(i), asked, prepared), *opinions[n : n + 1]],
-        )
-        for n, (i, s) in enumerate(zip(ids, scores, strict=True))
-        if i
+        ShownItem(name(int(item)), float(score), *told(found), source)
+        for item, score, found, source in zip(ids, scores, facts, sources, strict=True)
     ]
-    return Recommendation(user, moment(int(questions.as_of[row])), items, [])
-
-
-def reasons(item: int, asked: Histories, prepared: Prepared) -> list[str]:
-    """Facts: how often and when the user had the item before, else how many events of the log are about it."""
-    had = np.asarray(asked.time)[np.asarray(asked.item) == item]
-    if len(had):
-        days = (int(asked.as_of[0]) - int(had.max())) / DAY_US
-        times = "once" if len(had) == 1 else f"{len(had)} times"
-        return [f"had {times} before, last {days:.0f} days ago"]
-    row = prepared.items.row(item - FIRST, named=True)
-    known = [f"new to this user; {row['count']:,} events of others are about it, the last on {row['last']:%Y-%m-%d}"]
-    return known if len(asked.item) else ["no item in this history: answered from what everybody does", *known]
+    return Recommendation(user, moment(as_of_us), items, [])
 
 
 def next_event_answer(

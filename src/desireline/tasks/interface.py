@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,7 @@ class Task(Protocol):
     protocols: tuple[str, ...]  # under which it can be tested
     cheapest: tuple[str, ...]  # baselines beside a single fit, so that no result stands alone
     encoders: tuple[str, ...]  # that a comparison trains unasked
+    unasked: Literal["fit", "compare"]  # what is run where a model must answer and none was made
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         """The schema with what the task reads off the log before the cut `at`, and the cut, moved unless `named`."""
@@ -94,6 +95,9 @@ class Task(Protocol):
 
     def is_loss(self, metric: str) -> bool:
         """Whether less is better."""
+
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        """What a reader of this task's table must know of it, a sentence each."""
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         """What of a log a network reads in training: all of it, or some events of each user."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -81,6 +81,7 @@ class NextEvent:
     protocols: tuple[str, ...] = ("temporal", "leave-one-out")
     cheapest: tuple[str, ...] = ("popularity", "markov")
     encoders: tuple[str, ...] = tuple(ENCODERS)
+    unasked: Literal["fit", "compare"] = "fit"
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         return schema, at
@@ -96,6 +97,9 @@ class NextEvent:
 
     def is_loss(self, metric: str) -> bool:
         return metric in ("log-loss", "CRPS", "ECE")
+
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        return []
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         return sequences

@@ -155,6 +155,13 @@ def item_histories(questions: Questions, lo: int = 0, hi: int | None = None) -> 
     )
 
 
+def without_known_item(questions: Questions) -> NDArray[np.bool_]:
+    """bool [Q]: whether no event that a question may look at, of whatever type, is about a known item."""
+    timeline = questions.timeline
+    passed = np.concatenate([[0], np.cumsum(timeline["item"] >= FIRST)])
+    return np.equal(passed[questions.place + 1], passed[timeline.offsets[questions.user]])
+
+
 def training_histories(train: Sequences, end_us: int) -> Histories:
     """One positive item history a user, for what is fitted without a network."""
     rows = np.arange(len(train), dtype=np.int64)

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from desireline.classical import RECOMMENDERS
+from desireline.classical.content import Content
 from desireline.classical.interface import Recommender
 from desireline.encoders import ENCODERS
 from desireline.evaluation.intervals import user_interval
@@ -66,6 +68,7 @@ class Recommend:
     protocols: tuple[str, ...] = ("temporal", "leave-one-out")
     cheapest: tuple[str, ...] = ("popularity", "markov")
     encoders: tuple[str, ...] = tuple(ENCODERS)
+    unasked: Literal["fit", "compare"] = "fit"
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         return schema, at
@@ -78,6 +81,9 @@ class Recommend:
 
     def is_loss(self, metric: str) -> bool:
         return False
+
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        return []
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         return sequences
@@ -159,10 +165,21 @@ class Recommend:
         return {}
 
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
-        return {name: kind.grid for name, kind in RECOMMENDERS.items()}
+        described = any(item_fields(prepared, schema).values())
+        return {name: kind.grid for name, kind in RECOMMENDERS.items() if described or name != Content.name}
 
     def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
-        return RecommenderBaseline(RECOMMENDERS[name](**constants), len(prepared.vocabularies["item"]))
+        fields = item_fields(prepared, schema) if name == Content.name else {}
+        return RecommenderBaseline(RECOMMENDERS[name](**constants, **fields), len(prepared.vocabularies["item"]))
+
+
+def item_fields(prepared: Prepared, schema: Schema) -> dict[str, list[pl.Series]]:
+    """What is known of the items before the cut beside events, in the order of ids, as `Content` takes it."""
+    of_items = {name: field.kind for name, field in schema.fields.items() if field.of == "item"}
+    return {
+        argument: [prepared.items[name] for name, kind in of_items.items() if kind == wanted]
+        for argument, wanted in (("categories", "category"), ("texts", "text"))
+    }
 
 
 class RecommenderBaseline:

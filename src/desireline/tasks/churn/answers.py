@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from rich.table import Table
 
+from desireline.core.files import read_json, write_json
 from desireline.events.clean import Limits, clean
 from desireline.events.roles import Roles
 from desireline.features.definitions import definitions
@@ -27,11 +28,20 @@ from desireline.tasks.churn.definition import DAY_US, Definition
 from desireline.tasks.churn.models import Floats
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.season import Season
-from desireline.tasks.churn.snapshots import OWN, YEAR, first_moment, horizon_us, is_asked, snapshot
+from desireline.tasks.churn.snapshots import (
+    OWN,
+    YEAR,
+    first_moment,
+    horizon_us,
+    is_asked,
+    kept_path,
+    present_rows,
+    snapshot,
+)
 
 SHOWN = 4  # reasons of an answer
 EVIDENCE = 10  # events behind a reason, the newest
-PRIOR_YEARS = 0.5  # a user's yearly value is drawn towards the mean as if so long had been seen at it
+PRIOR_YEARS = 0.1  # a user's yearly value is drawn towards the mean as if so long had been seen at it
 NEW_HORIZONS = 1.0  # whose first purchase lies within so many horizons is new
 GROUPS: dict[str, tuple[str, ...]] = {  # a number belongs to the first group one of whose beginnings it has
     "season": ("returns_year_ago",),
@@ -89,6 +99,15 @@ def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> C
     moments, level = np.full(len(user), now_us, np.int64), Season.of(prepared, of, schema.churn.dates).at(now_us)
     unknown = np.full(len(user), np.nan)
     return ChurnQuestions(sequences, user, place, moments, rows, unknown, horizon, of, level)
+
+
+def value_edges_at(prepared: Prepared, of: Definition) -> tuple[float, float]:
+    """`value_edges` of the users asked about at a prepared log's cut, read again where they were found before."""
+    path = kept_path(prepared, "edges", of).with_suffix(".json")
+    if not path.exists():
+        write_json(path, value_edges(present_rows(prepared, of).filter(is_asked(of))))
+    low, high = read_json(path)
+    return float(low), float(high)
 
 
 def value_edges(rows: pl.DataFrame) -> tuple[float, float]:
@@ -220,9 +239,12 @@ def _sentence(
     if group == "tenure" and (first := number("days_since_first_return")) is not None:
         return f"first {word} {_days(first)} ago", ids(back.head(1))
     if group == "season" and (earlier := number("returns_year_ago")) is not None:
-        year = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR
-        span = timedelta(microseconds=of.gap_us + of.horizon_us)
-        inside = back.filter(pl.col("time") >= year, pl.col("time") < year + span)
+        first = number("days_since_first_return") or 0.0
+        if first * DAY_US <= YEAR // timedelta(microseconds=1) - of.gap_us - of.horizon_us:
+            return "", []  # came after it
+        begins = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR + timedelta(microseconds=of.gap_us)
+        ends = begins + timedelta(microseconds=of.horizon_us)
+        inside = back.filter(pl.col("time") >= begins, pl.col("time") < ends)
         return f"{_count(earlier, 'day')} with a {word} in the same season a year ago", ids(inside)
     if group == "cancels" and (number("money_negative") or 0) > 0:
         gone = events.filter(pl.Series(Roles.of(schema).flags(events)[2]))

@@ -7,7 +7,7 @@ purchases. It is shown beside the steps below and above it. Everything is read f
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError
-from desireline.schema.model import ChurnSettings
+from desireline.schema.model import ChurnSettings, Schema
 from desireline.sequences.ragged import TARGET, Sequences
 
 HOUR_US = 3_600_000_000
@@ -79,7 +79,7 @@ def settled(settings: ChurnSettings, before: Sequences) -> ChurnSettings:
 
 def alternatives(before: Sequences, settings: ChurnSettings) -> list[dict[str, Any]]:
     """The horizon and its neighbours on the ladder: days, and the share of gaps that each covers."""
-    gaps = _gaps(before, settings.by)
+    gaps, _ = _gaps(before, settings.by)
     horizon = settings.horizon_d or 0.0
     below, above = [d for d in LADDER_D if d < horizon][-1:], [d for d in LADDER_D if d > horizon][:1]
     return [
@@ -96,27 +96,23 @@ def is_return(sequences: Sequences, by: str) -> NDArray[np.bool_]:
 
 
 def _kind(before: Sequences) -> str:
-    target = is_return(before, "purchase")
-    rows = before.rows()[target]
-    day = np.asarray(before["time"])[target] // HOUR_US
-    having = len(np.unique(rows))
-    later = np.diff(day, prepend=-1) > 0
-    again = np.bincount(rows[later], minlength=1) > 1
-    return "purchase" if having and again.sum() >= REPEATERS * having else "activity"
+    having = len(np.unique(before.rows()[is_return(before, "purchase")]))
+    again = len(np.unique(_gaps(before, "purchase")[1]))
+    return "purchase" if having and again >= REPEATERS * having else "activity"
 
 
-def _gaps(before: Sequences, by: str) -> NDArray[np.int64]:
-    """Microseconds between neighbouring occasions of a user."""
+def _gaps(before: Sequences, by: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Microseconds between neighbouring occasions of a user, and whose they are."""
     kept = is_return(before, by)
     time, rows = np.asarray(before["time"])[kept], before.rows()[kept]
     unit = DAY_US if _span_us(before) > SHORT_D * DAY_US else HOUR_US
     occasion = time // unit
     inside = (rows[1:] == rows[:-1]) & (occasion[1:] > occasion[:-1])
-    return np.asarray(np.diff(time)[inside], np.int64)
+    return np.asarray(np.diff(time)[inside], np.int64), rows[1:][inside]
 
 
 def _chosen(before: Sequences, by: str) -> float:
-    gaps = _gaps(before, by)
+    gaps, _ = _gaps(before, by)
     if len(gaps) == 0:
         raise DataError(
             f"No user has two {'target events' if by == 'purchase' else 'events'} on different days, so the log does "
@@ -136,6 +132,14 @@ def _span_us(before: Sequences) -> int:
     return int(late - early)
 
 
-def told(definition: Definition) -> dict[str, Any]:
-    """The definition for a table's settings."""
-    return asdict(definition)
+def told(before: Sequences, schema: Schema) -> str:
+    """The definition in a sentence, with the share of gaps that the horizon and its neighbours on the ladder cover."""
+    settings = schema.churn
+    what = " or ".join(schema.types_with("target")) if settings.by == "purchase" else "event"
+    covered = ", ".join(f"{a['horizon_d']:g} days {a['gaps_covered']:.0%}" for a in alternatives(before, settings))
+    gap = f" after a gap of {settings.gap_d:g} days" if settings.gap_d else ""
+    own = f", or {settings.own_gaps:g} of their own median gaps if that is sooner" if settings.own_gaps else ""
+    return (
+        f"Gone is who has no {what} for {settings.horizon_d:g} days{gap}{own}; asked are users with an event in the "
+        f"last {settings.active_d:g} days and at least one {what} ever. Gaps no longer than: {covered}."
+    )

@@ -65,7 +65,9 @@ def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Sch
     days = by_occasion.agg(pl.col("time").first(), last=pl.col("time").last())
     age = (now - pl.col("time")).dt.total_microseconds()
     gap = pl.col("time").diff().dt.total_microseconds() / DAY_US
-    season = age.is_between(YEAR // timedelta(microseconds=1) - of.gap_us - of.horizon_us, _us(YEAR), closed="right")
+    season = age.is_between(
+        _us(YEAR) - of.gap_us - of.horizon_us, _us(YEAR) - of.gap_us, closed="right"
+    )  # as old as the horizon to come will be in a year
     own = days.group_by("user", maintain_order=True).agg(
         returns=pl.len().cast(pl.Float64),
         returns_180d=(age <= 180 * DAY_US).sum().cast(pl.Float64),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from desireline.core.errors import DataError
 from desireline.core.progress import say
-from desireline.evaluation.binary import binary_metrics, binary_values, reliability_points
+from desireline.evaluation.binary import binary_metrics, binary_values, gains_points, placements, reliability_points
 from desireline.evaluation.result import Metric
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared, iso, prepare
 from desireline.sequences.ragged import Sequences
 from desireline.tasks.churn.baselines import SCORERS, ChurnBaseline
-from desireline.tasks.churn.definition import DAY_US, Definition, is_return, settled
+from desireline.tasks.churn.definition import DAY_US, Definition, is_return, settled, told
 from desireline.tasks.churn.models import logistic
 from desireline.tasks.churn.questions import ChurnQuestions, churn_questions
 from desireline.tasks.interface import Baseline, Chunks, Measured
@@ -54,9 +54,10 @@ class Churn:
     protocols: tuple[str, ...] = ("temporal",)
     cheapest: tuple[str, ...] = ("recency", "aggregates+lightgbm")
     encoders: tuple[str, ...] = ("gru",)  # of a few thousand users' silences the others learn no more
+    unasked: Literal["fit", "compare"] = "compare"  # trees are the better guess, and only a table knows
 
     def primary(self, prepared: Prepared) -> str:
-        return "log-loss"
+        return "AUROC"  # by placements: no row is chosen for having guessed the season's level
 
     def is_loss(self, metric: str) -> bool:
         return metric in ("log-loss", "Brier", "ECE")
@@ -85,6 +86,9 @@ class Churn:
     def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
         """The validation's cut: its horizon ends at the test's."""
         return at - Definition.of(schema.churn).span
+
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        return [told(prepared.before, schema)]
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         """The last event of each occasion: when people come says more of whether they will than what lay in a basket.
@@ -162,6 +166,7 @@ class Churn:
         odds = np.concatenate([predicted for _, _, predicted in chunks] or [np.empty(0)])
         probability = 1 / (1 + np.exp(-odds))
         values = binary_values(probability, questions.churned)
+        values["AUROC"] = placements(probability, questions.churned)
         arrays = {"probability": probability, "truth": questions.churned, "user": questions.user}
         level = np.full(len(odds), questions.level.log_odds)
         arrays |= {"log odds": odds - level, "level": level}
@@ -176,9 +181,8 @@ class Churn:
         known = np.isfinite(measured.arrays["truth"])
         if not known.any():
             return {}
-        return {
-            "reliability": reliability_points(measured.arrays["probability"][known], measured.arrays["truth"][known])
-        }
+        probability, truth = measured.arrays["probability"][known], measured.arrays["truth"][known]
+        return {"reliability": reliability_points(probability, truth), "gains": gains_points(probability, truth)}
 
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
         return {name: [{}] for name in SCORERS}

@@ -1,0 +1,111 @@
+"""Who leaves, of one user and of all: the answers of the task `churn`, with reasons, and what is at stake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.core.errors import DataError
+from desireline.selection.everybody import behaviour, histories_before
+from desireline.selection.fitted import Fitted
+from desireline.tasks.churn.answers import (
+    ChurnAnswer,
+    Explanation,
+    churn_answer,
+    churn_asked,
+    explained,
+    reasons,
+    segments,
+    value_edges_at,
+    yearly_value,
+)
+from desireline.tasks.churn.baselines import ChurnBaseline
+from desireline.tasks.churn.definition import Definition
+from desireline.tasks.churn.questions import ChurnQuestions
+
+
+def leaving(fitted: Fitted, history: pl.DataFrame, as_of: datetime) -> ChurnAnswer | None:
+    """The answer for the one user of a history before `as_of`; None when cleaning leaves no event of it."""
+    questions = churn_asked(history, fitted.prepared, as_of)
+    return _answer(fitted, questions, history) if len(questions) else None
+
+
+def explanation(fitted: Fitted, events: pl.DataFrame, as_of: datetime) -> Explanation | None:
+    """The answer for one user with every number behind it; None when cleaning leaves no event before `as_of`."""
+    schema = fitted.prepared.schema
+    history = behaviour(events, as_of, schema)
+    questions = churn_asked(history, fitted.prepared, as_of)
+    if len(questions) == 0:
+        return None
+    row, shares = questions.rows.row(0, named=True), _shares(fitted, questions)
+    why = reasons(row, shares, history, schema, questions.of)
+    return explained(_answer(fitted, questions, history), fitted.id, row, shares, why, schema)
+
+
+def leaving_all(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[pl.DataFrame]:
+    """`user, as_of, horizon_s, probability, segment` of every user with an event before `as_of`."""
+    for questions in _questions(folder, fitted, as_of):
+        yield pl.DataFrame(
+            {
+                "user": questions.rows["user"],
+                "as_of": questions.rows["as_of"],
+                "horizon_s": (questions.horizon_us + questions.of.gap_us) / 1e6,
+                "probability": 1 / (1 + np.exp(-_log_odds(fitted, questions))),
+                "segment": pl.Series(_segments(fitted, questions.rows), dtype=pl.String),
+            }
+        )
+
+
+def risks(folder: Path, fitted: Fitted, as_of: datetime) -> pl.DataFrame:
+    """Every user's `user, probability, segment` and yearly `value`. Raises DataError for a log without values."""
+    parts = []
+    for questions in _questions(folder, fitted, as_of):
+        known = questions.rows.select(
+            "user",
+            value_365d=pl.col("value_365d").fill_null(0.0),
+            known=pl.col("days_since_first_return").fill_null(0.0),
+        )
+        probability = 1 / (1 + np.exp(-_log_odds(fitted, questions)))
+        segment = pl.Series("segment", _segments(fitted, questions.rows), dtype=pl.String)
+        parts.append(known.with_columns(pl.Series("probability", probability), segment))
+    found = pl.concat(parts) if parts else pl.DataFrame()
+    if found.height == 0 or not (found["value_365d"] != 0).any():
+        raise DataError(
+            "No event of the last year has a value, so nobody knows what a user is worth: declare `value` in "
+            "desireline.yaml."
+        )
+    value = yearly_value(found["value_365d"].to_numpy(), found["known"].to_numpy())
+    return found.select("user", "probability", "segment").with_columns(value=pl.Series(value))
+
+
+def _questions(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[ChurnQuestions]:
+    for history in histories_before(folder, fitted.prepared.schema, as_of, "churn: answering"):
+        questions = churn_asked(history, fitted.prepared, as_of)
+        if len(questions):
+            yield questions
+
+
+def _answer(fitted: Fitted, questions: ChurnQuestions, history: pl.DataFrame) -> ChurnAnswer:
+    row = questions.rows.row(0, named=True)
+    why = reasons(row, _shares(fitted, questions), history, fitted.prepared.schema, questions.of)
+    log_odds = float(_log_odds(fitted, questions)[0])
+    return churn_answer(questions, 0, log_odds, _segments(fitted, questions.rows)[0], why)
+
+
+def _log_odds(fitted: Fitted, questions: ChurnQuestions) -> NDArray[np.float64]:
+    return np.concatenate([predicted for _, _, predicted in fitted.predictions(questions)])
+
+
+def _shares(fitted: Fitted, questions: ChurnQuestions) -> dict[str, float] | None:
+    return fitted.predictor.shares(questions.rows[:1]) if isinstance(fitted.predictor, ChurnBaseline) else None
+
+
+def _segments(fitted: Fitted, rows: pl.DataFrame) -> list[str]:
+    """The segment of each row of a snapshot, by the values of those asked about at the model's cut."""
+    of = Definition.of(fitted.prepared.schema.churn)
+    return segments(rows, of, value_edges_at(fitted.prepared, of))
