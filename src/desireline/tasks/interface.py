@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from desireline.encoders import ENCODERS
 from desireline.evaluation.result import Metric
 from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared
@@ -145,3 +146,24 @@ class Task(Protocol):
 
     def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
         """A baseline, not yet fitted."""
+
+
+class EventByEvent:
+    """What a task has that reads every event, under any protocol, and takes the log's usual cuts."""
+
+    protocols: tuple[str, ...] = ("temporal", "leave-one-out")
+    cheapest: tuple[str, ...] = ("popularity", "markov")
+    encoders: tuple[str, ...] = tuple(ENCODERS)
+    unasked: Literal["fit", "compare"] = "fit"
+
+    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
+        return schema, at
+
+    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
+        return None
+
+    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+        return []
+
+    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
+        return sequences

@@ -8,9 +8,7 @@ others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +20,6 @@ from desireline.classical import RECOMMENDERS
 from desireline.classical.gaps import remaining
 from desireline.classical.interface import Recommender
 from desireline.classical.next_event import NEXT_EVENT, EventHistories, NextEventBaseline
-from desireline.encoders import ENCODERS
 from desireline.evaluation.classification import calibration_metrics, log_loss, reliability
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
@@ -32,7 +29,7 @@ from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import FIRST
-from desireline.tasks.interface import Baseline, Chunks, Measured
+from desireline.tasks.interface import Baseline, Chunks, EventByEvent, Measured
 from desireline.tasks.items import Negatives, item_loss, item_scores
 from desireline.tasks.questions import EventQuestions, Questions, event_questions, item_histories, training_histories
 from desireline.tasks.recommend import SHOWN, chunked
@@ -74,20 +71,10 @@ class EventPrediction:
     waits: NDArray[np.float64]
 
 
-class NextEvent:
+class NextEvent(EventByEvent):
     """See the module."""
 
     name = "next_event"
-    protocols: tuple[str, ...] = ("temporal", "leave-one-out")
-    cheapest: tuple[str, ...] = ("popularity", "markov")
-    encoders: tuple[str, ...] = tuple(ENCODERS)
-    unasked: Literal["fit", "compare"] = "fit"
-
-    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
-        return schema, at
-
-    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
-        return None
 
     def primary(self, prepared: Prepared) -> str:
         types = np.bincount(np.asarray(prepared.before["event"]), minlength=len(prepared.vocabularies["event"]))
@@ -97,12 +84,6 @@ class NextEvent:
 
     def is_loss(self, metric: str) -> bool:
         return metric in ("log-loss", "CRPS", "ECE")
-
-    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
-        return []
-
-    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
-        return sequences
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         item = nn.Linear(d_model, d_model)

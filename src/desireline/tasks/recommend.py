@@ -7,9 +7,7 @@ Labels: from every event, the items of the user's next occasion that holds targe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +18,6 @@ from torch import Tensor, nn
 from desireline.classical import RECOMMENDERS
 from desireline.classical.content import Content
 from desireline.classical.interface import Recommender
-from desireline.encoders import ENCODERS
 from desireline.evaluation.intervals import user_interval
 from desireline.evaluation.ranking import ranking_metrics, top_k
 from desireline.evaluation.result import Metric
@@ -28,7 +25,7 @@ from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import TARGET, Sequences
 from desireline.sequences.vocabulary import FIRST
-from desireline.tasks.interface import Baseline, Chunks, Measured
+from desireline.tasks.interface import Baseline, Chunks, EventByEvent, Measured
 from desireline.tasks.items import Negatives, item_loss, item_scores
 from desireline.tasks.questions import (
     ItemQuestions,
@@ -61,32 +58,16 @@ class ItemLabels:
     negatives: Negatives
 
 
-class Recommend:
+class Recommend(EventByEvent):
     """See the module."""
 
     name = "recommend"
-    protocols: tuple[str, ...] = ("temporal", "leave-one-out")
-    cheapest: tuple[str, ...] = ("popularity", "markov")
-    encoders: tuple[str, ...] = tuple(ENCODERS)
-    unasked: Literal["fit", "compare"] = "fit"
-
-    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
-        return schema, at
-
-    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
-        return None
 
     def primary(self, prepared: Prepared) -> str:
         return "NDCG@10"
 
     def is_loss(self, metric: str) -> bool:
         return False
-
-    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
-        return []
-
-    def read(self, sequences: Sequences, schema: Schema) -> Sequences:
-        return sequences
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         return nn.Identity()  # the item table is the head
