@@ -416,6 +416,10 @@ class Workspace:
                 say(f"No model answers for {task} yet: {how}.")
                 self.fit(task) if unasked == "fit" else self.compare(task)
             fitted = deploy.current(self.folder, self.schema, task, moment)
+        if task == "churn":
+            from desireline.selection.leaving import check_definition
+
+            check_definition(self.schema.churn, fitted)
         return fitted, moment or self.store.span()[1] + timedelta(microseconds=1)
 
 

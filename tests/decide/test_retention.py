@@ -59,8 +59,8 @@ def test_halved_acceptance_is_told() -> None:
 def test_the_experiment_needs_as_many_as_the_textbook_says() -> None:
     # (1.9600 + 0.8416)² · (.5 · .5 + .4 · .6) / .1²
     assert experiment(0.5, 0.2, 1000)["users_per_arm"] == 385
-    assert experiment(0.5, 0.2, 1000)["how"].startswith("draw 770 users")
-    assert "the list has 100" in experiment(0.5, 0.2, 100)["how"]
+    assert experiment(0.5, 0.2, 1000)["how"].startswith("Draw 770 users")
+    assert "The list has 100" in experiment(0.5, 0.2, 100)["how"]
     assert experiment(float("nan"), 0.2, 0)["users_per_arm"] is None
 
 

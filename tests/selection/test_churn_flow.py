@@ -99,3 +99,16 @@ def test_the_list_keeps_the_budget(shop: Workspace) -> None:
     assert found.spent <= 50
     assert len(found.contacts) == 25
     assert [c.profit for c in found.contacts] == sorted((c.profit for c in found.contacts), reverse=True)
+
+
+def test_a_definition_that_the_model_was_not_made_with_is_refused(shop: Workspace, regular: str) -> None:
+    with pytest.raises(SettingError, match=r"churn\.gap_d is 14.*was made with 0"):
+        shop.with_settings({"churn.gap_d": "14"}).predict("churn", regular)
+    assert shop.with_settings({"churn.horizon_d": "90"}).predict("churn", regular)
+
+
+def test_a_cut_after_which_all_stay_is_refused_and_the_model_stays(shop: Workspace) -> None:
+    before = [m["id"] for m in shop.models() if m["answers"]]
+    with pytest.raises(DataError, match="nothing to tell apart|three horizons"):
+        shop.compare("churn", cut="2009-12-05")
+    assert [m["id"] for m in shop.models() if m["answers"]] == before

@@ -33,7 +33,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """What a user does next, or what to show."""
-    from desireline.tasks.churn.answers import ChurnAnswer
+    from desireline.tasks.churn.answers import ChurnAnswer, percent
     from desireline.workspace import open_workspace
 
     if sum([user is not None, history is not None, everybody]) != 1:
@@ -73,7 +73,7 @@ def predict(
                 )
             stdout.print(table)
     if isinstance(answer, ChurnAnswer):
-        away = f"gone for {span(answer.horizon_s)} with {answer.probability:.0%}"
+        away = f"gone for {span(answer.horizon_s)} with {percent(answer.probability)}"
         stdout.print(f"{away} · {answer.segment}", highlight=False)
         for reason in answer.reasons:
             stdout.print(f"  {reason}", highlight=False)
@@ -91,7 +91,7 @@ def span(seconds: float) -> str:
     """A duration in the largest unit that makes it 1 or more."""
     for unit, size in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
         if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
+            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
     return f"{seconds:.0f} seconds"
 
 

@@ -46,6 +46,7 @@ def decide(
     as_json: AsJson = False,
 ) -> None:
     """Whom to contact under a budget, with the expected profit."""
+    from desireline.tasks.churn.answers import percent
     from desireline.workspace import open_workspace
 
     if what != "churn":
@@ -67,9 +68,11 @@ def decide(
         return
     table = Table("", "user", "leaves", "segment", "value a year", "profit", box=None)
     for place, c in enumerate(found.contacts[:20], 1):
-        table.add_row(str(place), c.user, f"{c.probability:.0%}", c.segment, f"{c.value:,.2f}", f"{c.profit:,.2f}")
+        table.add_row(str(place), c.user, percent(c.probability), c.segment, f"{c.value:,.2f}", f"{c.profit:,.2f}")
     stdout.print(table)
     more = f", the first 20 shown{'' if out is None else f', all in {out}'}" if len(found.contacts) > 20 else ""
+    if not found.contacts and budget < cost:
+        stdout.print(f"A budget of {budget:g} does not pay for one contact at {cost:g}.", highlight=False)
     beside = ", ".join(f"{name} {profit:,.0f}" for name, profit in found.others.items())
     stdout.print(
         f"{len(found.contacts):,} of {found.users:,} users are worth a contact within the budget{more}. Expected "
@@ -84,6 +87,6 @@ def decide(
     stdout.print(swings)
     if found.experiment["users_per_arm"]:
         stdout.print(
-            f"To measure it: {found.experiment['users_per_arm']:,} users an arm; {found.experiment['how']}.",
+            f"To measure it: {found.experiment['users_per_arm']:,} users an arm. {found.experiment['how']}",
             highlight=False,
         )

@@ -171,17 +171,17 @@ def experiment(churn: float, accept: float, listed: int) -> dict[str, Any]:
         return {"users_per_arm": None, "why": "no user is worth a contact, or the assumed effect is nil"}
     z = NormalDist().inv_cdf(1 - SIZE / 2) + NormalDist().inv_cdf(POWER)
     needed = math.ceil(z * z * (churn * (1 - churn) + kept * (1 - kept)) / (churn - kept) ** 2)
-    drawn = f"draw {2 * needed:,} users of the list at random"
+    short = ""
     if 2 * needed > listed:
-        drawn = f"it takes {2 * needed:,} users and the list has {listed:,}: raise the budget, or add up several rounds"
+        short = f" The list has {listed:,} users: raise the budget, or add up several rounds."
     return {
         "users_per_arm": needed,
         "power": POWER,
         "size": SIZE,
         "churn_without": churn,
         "churn_with": kept,
-        "how": f"{drawn}, contact every second one, compare after the horizon; store who was drawn, and for which "
-        "half, as a field of an event",
+        "how": f"Draw {2 * needed:,} users of the list at random, contact every second one, and compare when the "
+        f"horizon is over. Store who was drawn, and for which half, as a field of an event.{short}",
     }
 
 

@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from desireline.core.errors import DataError
+from desireline.core.errors import DataError, SettingError
+from desireline.schema.model import ChurnSettings
 from desireline.selection.everybody import behaviour, histories_before
 from desireline.selection.fitted import Fitted
 from desireline.tasks.churn.answers import (
+    GROUPS,
     ChurnAnswer,
     Explanation,
     churn_answer,
@@ -22,11 +24,24 @@ from desireline.tasks.churn.answers import (
     reasons,
     segments,
     value_edges_at,
-    yearly_value,
 )
 from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import Definition
 from desireline.tasks.churn.questions import ChurnQuestions
+
+READ_BY_NETWORKS = ("recency", "frequency", "tenure", "breadth", "rhythm")
+
+
+def check_definition(asked: ChurnSettings, fitted: Fitted) -> None:
+    """Raise SettingError where settings ask for another definition of leaving than the model was made with."""
+    made, plain = fitted.info["churn"], ChurnSettings()
+    for name in ("by", "horizon_d", "gap_d", "active_d", "own_gaps"):
+        wanted = getattr(asked, name)
+        if wanted != getattr(plain, name) and wanted != made[name]:
+            raise SettingError(
+                f"churn.{name} is {wanted}, but {fitted.id} was made with {made[name]}: what leaving means is fixed when a "
+                "model is made. Compare again with it."
+            )
 
 
 def leaving(fitted: Fitted, history: pl.DataFrame, as_of: datetime) -> ChurnAnswer | None:
@@ -43,7 +58,7 @@ def explanation(fitted: Fitted, events: pl.DataFrame, as_of: datetime) -> Explan
     if len(questions) == 0:
         return None
     row, shares = questions.rows.row(0, named=True), _shares(fitted, questions)
-    why = reasons(row, shares, history, schema, questions.of)
+    why = reasons(row, shares, history, schema, questions.of, _looks_at(fitted))
     return explained(_answer(fitted, questions, history), fitted.id, row, shares, why, schema)
 
 
@@ -62,25 +77,28 @@ def leaving_all(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[pl.Da
 
 
 def risks(folder: Path, fitted: Fitted, as_of: datetime) -> pl.DataFrame:
-    """Every user's `user, probability, segment` and yearly `value`. Raises DataError for a log without values."""
+    """Every user's `user`, `value` of the last year, `probability` and `segment`.
+
+    Raises DataError for a log without values, and where horizons are not the same for all.
+    """
+    if Definition.of(fitted.prepared.schema.churn).own_gaps is not None:
+        raise DataError(
+            "With churn.own_gaps everybody has a horizon of their own, and being away for one is no loss of a year: "
+            "compare without it before you decide."
+        )
     parts = []
     for questions in _questions(folder, fitted, as_of):
-        known = questions.rows.select(
-            "user",
-            value_365d=pl.col("value_365d").fill_null(0.0),
-            known=pl.col("days_since_first_return").fill_null(0.0),
-        )
+        known = questions.rows.select("user", value=pl.col("value_365d").fill_null(0.0).clip(0.0))
         probability = 1 / (1 + np.exp(-_log_odds(fitted, questions)))
         segment = pl.Series("segment", _segments(fitted, questions.rows), dtype=pl.String)
         parts.append(known.with_columns(pl.Series("probability", probability), segment))
     found = pl.concat(parts) if parts else pl.DataFrame()
-    if found.height == 0 or not (found["value_365d"] != 0).any():
+    if found.height == 0 or not (found["value"] > 0).any():
         raise DataError(
             "No event of the last year has a value, so nobody knows what a user is worth: declare `value` in "
             "desireline.yaml."
         )
-    value = yearly_value(found["value_365d"].to_numpy(), found["known"].to_numpy())
-    return found.select("user", "probability", "segment").with_columns(value=pl.Series(value))
+    return found
 
 
 def _questions(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[ChurnQuestions]:
@@ -92,7 +110,8 @@ def _questions(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[ChurnQ
 
 def _answer(fitted: Fitted, questions: ChurnQuestions, history: pl.DataFrame) -> ChurnAnswer:
     row = questions.rows.row(0, named=True)
-    why = reasons(row, _shares(fitted, questions), history, fitted.prepared.schema, questions.of)
+    schema, shares = fitted.prepared.schema, _shares(fitted, questions)
+    why = reasons(row, shares, history, schema, questions.of, _looks_at(fitted))
     log_odds = float(_log_odds(fitted, questions)[0])
     return churn_answer(questions, 0, log_odds, _segments(fitted, questions.rows)[0], why)
 
@@ -103,6 +122,12 @@ def _log_odds(fitted: Fitted, questions: ChurnQuestions) -> NDArray[np.float64]:
 
 def _shares(fitted: Fitted, questions: ChurnQuestions) -> dict[str, float] | None:
     return fitted.predictor.shares(questions.rows[:1]) if isinstance(fitted.predictor, ChurnBaseline) else None
+
+
+def _looks_at(fitted: Fitted) -> tuple[str, ...]:
+    if isinstance(fitted.predictor, ChurnBaseline):
+        return fitted.predictor.scorer.looks_at or tuple(GROUPS)
+    return READ_BY_NETWORKS
 
 
 def _segments(fitted: Fitted, rows: pl.DataFrame) -> list[str]:

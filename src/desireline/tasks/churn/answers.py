@@ -7,7 +7,7 @@ sentences stand in the order of `GROUPS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +25,6 @@ from desireline.sequences.encode import encode_events
 from desireline.sequences.prepared import Prepared, iso, to_us
 from desireline.tasks.answers import asked_now
 from desireline.tasks.churn.definition import DAY_US, Definition
-from desireline.tasks.churn.models import Floats
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.season import Season
 from desireline.tasks.churn.snapshots import (
@@ -41,7 +40,6 @@ from desireline.tasks.churn.snapshots import (
 
 SHOWN = 4  # reasons of an answer
 EVIDENCE = 10  # events behind a reason, the newest
-PRIOR_YEARS = 0.1  # a user's yearly value is drawn towards the mean as if so long had been seen at it
 NEW_HORIZONS = 1.0  # whose first purchase lies within so many horizons is new
 GROUPS: dict[str, tuple[str, ...]] = {  # a number belongs to the first group one of whose beginnings it has
     "season": ("returns_year_ago",),
@@ -139,16 +137,6 @@ def segments(rows: pl.DataFrame, of: Definition, edges: tuple[float, float]) -> 
     return rows.select(told.alias("segment"))["segment"].to_list()
 
 
-def yearly_value(value_365d: Floats, days_known: Floats) -> Floats:
-    """float64 [U]: the value that a user brings in a year, drawn towards the mean of all where little was seen.
-
-    value_365d : of the last 365 days;  days_known : since the first purchase
-    """
-    years = np.clip(days_known / 365.0, 1 / 365, 1.0)
-    mean = float(value_365d.sum() / years.sum()) if len(years) else 0.0
-    return np.asarray((value_365d + PRIOR_YEARS * mean) / (years + PRIOR_YEARS), np.float64)
-
-
 def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: str, why: list[Reason]) -> ChurnAnswer:
     """The answer for one question from its log odds."""
     known = questions.rows.row(row, named=True)
@@ -164,13 +152,18 @@ def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: 
     )
 
 
+def percent(share: float) -> str:
+    """A share in whole percent, without a claim of certainty."""
+    return "<1%" if share < 0.01 else ">99%" if share > 0.99 else f"{share:.0%}"
+
+
 def level_told(questions: ChurnQuestions, row: int, log_odds: float) -> str:
     """How far the probability may be off because nobody knows what the season will bring."""
     error = questions.level.error
     if not np.isfinite(error):
         return "one past moment only: how far the season moves the level is not known"
     low, high = (float(1 / (1 + np.exp(-(log_odds + sign * error)))) for sign in (-1, 1))
-    span = f"the probability lies between {low:.0%} and {high:.0%}, two times in three, for the season alone"
+    span = f"the probability lies between {percent(low)} and {percent(high)}, two times in three, for the season alone"
     if questions.level.knows_year:
         return f"set by the same season a year earlier: {span}"
     return f"the log holds no same season a year earlier, so the level is uncertain: {span}"
@@ -182,16 +175,22 @@ def group_of(name: str) -> str:
 
 
 def reasons(
-    row: Mapping[str, object], shares: Mapping[str, float] | None, events: pl.DataFrame, schema: Schema, of: Definition
+    row: Mapping[str, object],
+    shares: Mapping[str, float] | None,
+    events: pl.DataFrame,
+    schema: Schema,
+    of: Definition,
+    groups: Collection[str] = tuple(GROUPS),
 ) -> list[Reason]:
     """Sentences about one user, those that move the risk most first.
 
     shares : what each number adds to the log odds; None for a model that does not tell;  events : the user's own
+    groups : what the model looks at; nothing else is a reason
     """
     by_group: dict[str, float] = {}
     for name, share in (shares or {}).items():
         by_group[group_of(name)] = by_group.get(group_of(name), 0.0) + share
-    order = sorted(GROUPS, key=lambda group: -abs(by_group.get(group, 0.0)))
+    order = sorted((group for group in GROUPS if group in groups), key=lambda group: -abs(by_group.get(group, 0.0)))
     told = []
     for group in order:
         text, evidence = _sentence(group, row, events, schema, of)
@@ -209,8 +208,10 @@ def _sentence(
 ) -> tuple[str, list[int]]:
     """What a group says of the user, and the events that say it; "" where it has nothing to say."""
     word = " or ".join(schema.types_with("target")) if of.by == "purchase" else "event"
-    kept = Roles.of(schema).flags(events)[1] if of.by == "purchase" else np.ones(events.height, bool)
-    back = events.filter(pl.Series(kept))
+    a = "an" if word[:1] in "aeiou" else "a"
+    _, target, negative = Roles.of(schema).flags(events)
+    bought, gone = events.filter(pl.Series(target)), events.filter(pl.Series(negative))
+    back = bought if of.by == "purchase" else events
 
     def number(name: str) -> float | None:
         value = row.get(name)
@@ -231,11 +232,14 @@ def _sentence(
     if group == "frequency":
         days, half = number("returns_365d") or 0.0, number("returns_180d") or 0.0
         lately = f", {half:.0f} of them in its last half" if days else ""
-        return f"{_count(days, 'day')} with a {word} in the last year{lately}", ids(back)
-    if group == "value" and back["value"].is_not_null().any():
-        spent = number("value_365d") or 0.0
+        return f"{_count(days, 'day')} with {a} {word} in the last year{lately}", ids(back)
+    if group == "value" and bought["value"].is_not_null().any():
+        begins = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR
+        recent = bought.filter(pl.col("time") >= begins)
+        spent, returned = (float(part.filter(pl.col("time") >= begins)["value"].abs().sum()) for part in (bought, gone))
+        less = f", {returned:,.2f} of it taken back" if returned else ""
         worth = f"value of {spent:,.2f}" if spent else "nothing of value"
-        return f"{worth} in the last year", ids(back.sort("value", nulls_last=False))
+        return f"{worth} in the last year{less}", ids(recent.sort("value", nulls_last=False))
     if group == "tenure" and (first := number("days_since_first_return")) is not None:
         return f"first {word} {_days(first)} ago", ids(back.head(1))
     if group == "season" and (earlier := number("returns_year_ago")) is not None:
@@ -245,10 +249,9 @@ def _sentence(
         begins = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR + timedelta(microseconds=of.gap_us)
         ends = begins + timedelta(microseconds=of.horizon_us)
         inside = back.filter(pl.col("time") >= begins, pl.col("time") < ends)
-        return f"{_count(earlier, 'day')} with a {word} in the same season a year ago", ids(inside)
-    if group == "cancels" and (number("money_negative") or 0) > 0:
-        gone = events.filter(pl.Series(Roles.of(schema).flags(events)[2]))
-        return f"{gone.height} taken back, worth {number('money_negative'):,.2f}", ids(gone)
+        return f"{_count(earlier, 'day')} with {a} {word} in the same season a year ago", ids(inside)
+    if group == "cancels" and gone.height:
+        return f"{gone.height} taken back, worth {gone['value'].abs().sum():,.2f}", ids(gone)
     if group == "breadth" and (different := number("distinct_item")) is not None:
         return f"{_count(different, 'different item')} so far", ids(back)
     return "", []
@@ -286,10 +289,11 @@ class Explanation:
 
     def __rich__(self) -> Table:
         days = self.horizon_s / 86_400
-        title = (
-            f"{self.user} · as of {self.as_of} · gone for {days:g} days with {self.probability:.0%} · {self.segment}"
-        )
-        table = Table("", "share of the log odds", "events", title=title, title_justify="left", box=None)
+        title = f"{self.user} · as of {self.as_of} · gone for {days:g} days with {percent(self.probability)}"
+        title += f" · {self.segment}"
+        told = any(reason["share"] is not None for reason in self.reasons)
+        how = None if told else "This model does not tell what each fact adds; only facts that it looks at are named."
+        table = Table("", "share of the log odds", "events", title=title, caption=how, title_justify="left", box=None)
         for reason in self.reasons:
             share = "" if reason["share"] is None else f"{reason['share']:+.2f}"
             table.add_row(reason["text"], share, ", ".join(str(event) for event in reason["events"][:3]))

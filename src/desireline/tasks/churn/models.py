@@ -28,7 +28,12 @@ EDGE = 1e-6  # probabilities are kept so far from 0 and 1
 
 
 class Scorer(Protocol):
-    """Orders users by risk."""
+    """Orders users by risk.
+
+    looks_at : the groups of facts that it knows (`answers.GROUPS`); None: all
+    """
+
+    looks_at: tuple[str, ...] | None
 
     def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
         """Learn from labelled rows [R] whose log odds lie `level` [R] off; returns log odds [R] without it.
@@ -52,6 +57,8 @@ class Scorer(Protocol):
 
 class Logistic:
     """Logistic regression on a few numbers: the common form of the rules below."""
+
+    looks_at: tuple[str, ...] | None = ("recency",)
 
     def __init__(self) -> None:
         self.weights = np.zeros(1)
@@ -90,6 +97,7 @@ class Recency(Logistic):
 class RFM(Logistic):
     """Recency, frequency and monetary value, each in five classes of equal size among the users asked about."""
 
+    looks_at: tuple[str, ...] | None = ("recency", "frequency", "value")
     NUMBERS = (
         pl.coalesce("days_since_return", "days_since_first").alias("recency"),
         pl.col("returns_365d").alias("frequency"),
@@ -125,6 +133,8 @@ class Lifetimes:
     Fitted on the newest past moment alone, so that every customer counts once; it knows no label and no season.
     """
 
+    looks_at: tuple[str, ...] | None = ("recency", "frequency", "tenure")
+
     def __init__(self, law: str, of: Definition) -> None:
         self.model, self.horizon_d, self.gap_d = BuyTillYouDie(law), of.horizon_us / DAY_US, of.gap_us / DAY_US
 
@@ -150,6 +160,8 @@ class Lifetimes:
 
 class AggregateTrees:
     """Trees on every number of a snapshot."""
+
+    looks_at: tuple[str, ...] | None = None
 
     def __init__(self) -> None:
         self.trees = Trees()

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from desireline.sequences.prepared import to_us
+from desireline.core.errors import DataError
+from desireline.sequences.prepared import iso, to_us
 from desireline.tasks.answers import asked_now
 from desireline.tasks.churn.definition import Definition, is_return
 from desireline.tasks.churn.season import Level, Season
@@ -34,7 +35,10 @@ class ChurnQuestions(Questions):
 
 
 def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
-    """A stage's questions: the users asked about as of its cut, labelled by what its timeline holds after it."""
+    """A stage's questions: the users asked about as of its cut, labelled by what its timeline holds after it.
+
+    Raises DataError when all of them left, or none.
+    """
     timeline, cut = stage.timeline, stage.prepared.cut_us
     rows = present_rows(stage.prepared, of).filter(is_asked(of))
     now = asked_now(timeline, cut)
@@ -51,5 +55,12 @@ def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
     observed = stage.until_us if stage.prepared.until is None else to_us(stage.prepared.until)
     known = end[user] <= observed
     churned = np.where(known, 1.0 - back, np.nan)
+    classes = np.unique(churned[known])
+    if len(classes) == 1:
+        what, other = ("left", "longer") if classes[0] else ("came back", "shorter")
+        raise DataError(
+            f"All {int(known.sum()):,} users asked about as of {iso(stage.prepared.cut)} {what} within the horizon: "
+            f"there is nothing to tell apart. Set a {other} one (--set churn.horizon_d), or another --cut."
+        )
     moments, level = np.full(len(user), cut, np.int64), Season.of(stage.prepared, of, dates).at(cut)
     return ChurnQuestions(timeline, user, place, moments, rows, churned, horizon, of, level)

@@ -30,7 +30,7 @@ from desireline.schema.model import Schema
 from desireline.sequences.prepared import Prepared
 from desireline.tasks.churn.definition import DAY_US, Definition
 
-VERSION = 2  # of the rows kept on disk
+VERSION = 3  # of the rows kept on disk
 MOST_ROWS = 400_000
 READ_EVENTS = 500_000  # events held at once, or the users of one bucket
 YEAR = timedelta(days=365)
@@ -44,7 +44,7 @@ OWN = {  # name: (unit, meaning); what a snapshot has beside the features
     "return_gap_median_d": ("days", "median gap between days with a purchase"),
     "return_gap_longest_d": ("days", "longest gap between days with a purchase"),
     "overdue": ("ratio", "time since the last purchase by the median gap"),
-    "value_365d": ("value", "value of purchases in the last 365 d"),
+    "value_365d": ("value", "value of purchases in the last 365 d, less what was taken back"),
 }
 
 
@@ -57,8 +57,9 @@ def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Sch
     Raises DataError when an event lies at `as_of` or after it.
     """
     features = batch_features(events, as_of, schema)
-    target = Roles.of(schema).flags(events)[1] if of.by == "purchase" else np.ones(events.height, bool)
-    kept = events.filter(pl.Series(target)).select("user", "time", "value")
+    _, target, negative = Roles.of(schema).flags(events)
+    kept = events.filter(pl.Series(target if of.by == "purchase" else np.ones(events.height, bool)))
+    kept = kept.select("user", "time")
     now = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
     occasion = pl.col("time").dt.epoch("us") // of.unit_us
     by_occasion = kept.group_by("user", occasion.alias("occasion"), maintain_order=True)
@@ -78,7 +79,9 @@ def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Sch
         return_gap_median_d=gap.median(),
         return_gap_longest_d=gap.max(),
     )
-    value = kept.filter(age <= 365 * DAY_US).group_by("user").agg(value_365d=pl.col("value").sum())
+    signed = pl.when(pl.Series(target)).then("value").when(pl.Series(negative)).then(-pl.col("value").abs())
+    money = events.select("user", "time", value=signed).filter(age <= 365 * DAY_US)
+    value = money.group_by("user").agg(value_365d=pl.col("value").sum())
     own = own.join(value, on="user", how="left")
     if begin > as_of - YEAR:
         own = own.with_columns(returns_year_ago=pl.lit(None, pl.Float64))

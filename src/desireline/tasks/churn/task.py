@@ -9,7 +9,7 @@ same rule (`level.py`), so that a table compares what they know and not how they
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -34,6 +34,8 @@ from desireline.tasks.interface import Baseline, Chunks, Measured
 from desireline.tasks.stages import Stage
 from desireline.training.hazard import Hazard
 from desireline.training.network import Network
+
+TRIES = 5  # to find a cut whose own horizon ends before the log does
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,30 @@ class Churn:
         named : whether the user named the cut, which then is not moved. Raises DataError when its horizon passes the
         log's end, so that nobody can be labelled.
         """
+        first, last = EventStore(folder, schema).span()
         own = settled_at(folder, schema, at)
-        last = EventStore(folder, schema).span()[1]
-        newest = last - Definition.of(own.churn).span
-        if at <= newest:
-            return own, at
-        span = f"{(own.churn.horizon_d or 0) + own.churn.gap_d:g} days"
-        if named:
+        if at > last - Definition.of(own.churn).span and named:
             raise DataError(
-                f"The horizon of {span} after the cut {iso(at)} passes the log's last event ({iso(last)}): who has "
-                f"left by then cannot be known. Name a cut up to {iso(newest)}, or a shorter --set churn.horizon_d."
+                f"The horizon of {_days(own)} after the cut {iso(at)} passes the log's last event ({iso(last)}): who "
+                f"has left by then cannot be known. Name a cut up to {iso(last - Definition.of(own.churn).span)}, or a "
+                "shorter --set churn.horizon_d."
             )
-        newest = max(newest.replace(hour=0, minute=0, second=0, microsecond=0), EventStore(folder, schema).span()[0])
-        say(f"The cut moves to {iso(newest)}: the horizon of {span} must end before the log does.")
-        return settled_at(folder, own, newest), newest
+        moved = at
+        for _ in range(TRIES):  # an earlier cut sees fewer events, and may so have another horizon
+            if moved <= last - Definition.of(own.churn).span:
+                break
+            moved = max(_midnight(last - Definition.of(own.churn).span), first + timedelta(microseconds=1))
+            own = settled_at(folder, schema, moved)
+        if moved != at:
+            say(f"The cut moves to {iso(moved)}: the horizon of {_days(own)} must end before the log does.")
+        if moved < first + 3 * Definition.of(own.churn).span:
+            longest = (moved - first) / timedelta(days=1) / 3
+            raise DataError(
+                f"The log begins {iso(first)}, and before the cut {iso(moved)} churn needs three horizons of "
+                f"{_days(own)}: one of history, one to learn from, one to choose by. Set a shorter one (--set "
+                f"churn.horizon_d, at most {longest:.3g} days here)."
+            )
+        return own, moved
 
     def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
         """The validation's cut: its horizon ends at the test's."""
@@ -204,6 +216,14 @@ def settled_at(folder: Path, schema: Schema, at: datetime) -> Schema:
     """The schema with the definition of churn filled in from the events before `at`."""
     own = settled(schema.churn, prepare(folder, schema, at).before)
     return schema.model_copy(update={"churn": own})
+
+
+def _days(schema: Schema) -> str:
+    return f"{(schema.churn.horizon_d or 0) + schema.churn.gap_d:g} days"
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _hazard(network: Network) -> Hazard:
