@@ -109,7 +109,11 @@ def show_measured(measured: Measured, evaluation: Evaluation) -> None:
         return f"{100 * metric.value:.1f} [{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
 
     average = evaluation.average
-    sure = "" if average.low > 0 or average.high < 0 else ", which is not distinguishable from none"
+    sure = (
+        ""
+        if average.low > 0 or average.high < 0
+        else " (not distinguishable from none: see the profit at either end, last lines)"
+    )
     left_out = ", ".join(f"{count:,} {why}" for why, count in measured.dropped.items() if count)
     stdout.print(
         f"The experiment: {measured.treated:,} treated, {measured.users - measured.treated:,} controls"
