@@ -311,14 +311,28 @@ class Workspace:
         accept : share of leavers whom a contact keeps;  loyal_take : share of stayers who take the offer too
         margin : share of value that is profit
 
-        Raises SettingError for a negative cost or budget or a share outside 0 … 1, DataError for a log without values.
-        """
-        from desireline.decide.retention import Assumptions, decide
-        from desireline.selection.leaving import risks
+        Where `churn.treatment` names an experiment's arm and the arm passes for random, the effect of a contact is
+        learnt from it, and `accept` is not asked.
 
-        assumptions = Assumptions(cost, offer, accept, loyal_take, margin)
+        Raises SettingError for a negative cost or budget or a share outside 0 … 1, DataError for a log without values,
+        or an experiment that cannot be read: see `read_trial`.
+        """
+        from desireline.decide.measured import measure
+        from desireline.decide.retention import Assumptions, decide
+        from desireline.selection.leaving import effects, risks
+        from desireline.tasks.churn.trial import read_trial
+
+        assumptions, churn = Assumptions(cost, offer, accept, loyal_take, margin), self.schema.churn
         fitted, at = self._answering("churn", as_of, model)
-        return decide(risks(self.folder, fitted, at), budget, assumptions, iso(at), seed)
+        if churn.treatment is None:
+            return decide(risks(self.folder, fitted, at), budget, assumptions, iso(at), seed)
+        measured, effect = measure(read_trial(fitted.prepared, churn, at), churn.learner, seed)
+        asked = risks(self.folder, fitted, at)
+        if effect is not None:
+            uplift = effects(self.folder, fitted, at, churn.treatment, effect)
+            asked = asked.join(uplift, on="user", how="left", maintain_order="left")
+            asked = asked.with_columns(pl.col("uplift").fill_null(0.0))  # known by assignments alone
+        return decide(asked, budget, assumptions, iso(at), seed, measured)
 
     def predict_all(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from desireline.classical.trees import FOLDS, Trees
+from desireline.classical.trees import FOLDS, MeanTrees, Trees
 
 
 def cases(seed: int, n: int = 2000) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -59,3 +59,27 @@ def test_an_offset_is_no_business_of_the_trees() -> None:
     plain = Trees(["tells", "noise", "season"])
     plain.fit(told, label, fold, 0)
     assert (plain.log_odds(high) - plain.log_odds(low)).mean() > 1.5
+
+
+def test_a_mean_is_learnt_where_it_differs_and_none_made_up_where_not() -> None:
+    columns, _, fold, _ = cases(5)
+    noise = np.random.default_rng(6).normal(size=len(fold))
+    there, nothing = MeanTrees(), MeanTrees()
+    outside = there.fit(columns, np.sin(columns[:, 0]) + noise, fold, 0)
+    assert np.corrcoef(outside, np.sin(columns[:, 0]))[0, 1] > 0.9
+    assert np.corrcoef(there.means(columns), np.sin(columns[:, 0]))[0, 1] > 0.9
+    nothing.fit(columns, noise, fold, 0)
+    assert nothing.rounds == 0
+    np.testing.assert_allclose(nothing.means(columns), noise.mean(), atol=0.01)
+
+
+def test_a_row_s_mean_comes_from_boosters_that_never_saw_its_fold() -> None:
+    columns, _, fold, _ = cases(7)
+    target = columns[:, 0].astype(float)
+    held = fold == 2
+    for shift in (0.0, 0.01):  # so little that no other number of trees becomes best
+        moved = np.where(held, target + shift, target)
+        found = MeanTrees().fit(columns, moved, fold, 0)[held]
+        if shift == 0:
+            kept = found
+    np.testing.assert_array_equal(kept, found)

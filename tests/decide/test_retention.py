@@ -68,3 +68,12 @@ def test_the_experiment_needs_as_many_as_the_textbook_says() -> None:
 def test_impossible_assumptions_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingError):
         Assumptions(**wrong)
+
+
+def test_a_measured_effect_takes_the_place_of_the_assumed_one() -> None:
+    measured = FOUR.with_columns(uplift=pl.Series([-0.1, 0.3, 0.2, 0.5]))
+    found = decide(measured, 100, Assumptions(cost=2, accept=0.25, margin=0.5), "2011-01-01", 0)
+    # the likely and dear is driven away; a contact keeps no more of the loyal than would leave: .01 · .5 · 500 − 2
+    assert [(c.user, c.uplift) for c in found.contacts] == [("likely and cheap", 0.3), ("loyal", 0.01)]
+    assert [c.profit for c in found.contacts] == pytest.approx([0.3 * 0.5 * 20 - 2, 0.5])
+    assert {told["assumption"] for told in found.sensitivity} == {"margin", "cost"}

@@ -109,6 +109,6 @@ def test_a_definition_that_the_model_was_not_made_with_is_refused(shop: Workspac
 
 def test_a_cut_after_which_all_stay_is_refused_and_the_model_stays(shop: Workspace) -> None:
     before = [m["id"] for m in shop.models() if m["answers"]]
-    with pytest.raises(DataError, match="nothing to tell apart|three horizons"):
+    with pytest.raises(DataError, match=r"nothing to tell apart|three horizons"):
         shop.compare("churn", cut="2009-12-05")
     assert [m["id"] for m in shop.models() if m["answers"]] == before

@@ -20,6 +20,22 @@ from desireline.core.progress import progress
 
 FOLDS = 5
 ROUNDS = 300
+MEAN_ROUNDS = 80
+MEAN_PARAMETERS: dict[str, Any] = {  # of a mean under much noise: small trees of many rows each
+    "objective": "regression",
+    "metric": "l2",
+    "learning_rate": 0.07,
+    "num_leaves": 8,
+    "max_bin": 63,
+    "min_data_in_leaf": 40,
+    "feature_fraction": 0.7,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "verbosity": -1,
+    "deterministic": True,
+    "force_row_wise": True,
+}
 PARAMETERS: dict[str, Any] = {
     "objective": "binary",
     "metric": "binary_logloss",
@@ -131,6 +147,68 @@ class Trees:
     @staticmethod
     def _opened(text: str) -> Any:
         return lightgbm_module().Booster(model_str=text)
+
+
+class MeanTrees:
+    """Boosters for the mean of a number given the columns: as many trees as err least, squared, on rows held out.
+
+    Where they err less than the plain mean by no more than one standard error, there are none: a difference that cannot
+    be learnt is not made up.
+    """
+
+    def __init__(self) -> None:
+        self.boosters: list[Any] = []
+        self.bases: list[float] = []  # the mean of the rows that a booster saw
+        self.rounds = 0
+
+    def fit(
+        self, columns: NDArray[np.float32], target: NDArray[np.float64], fold: NDArray[np.int64], seed: int
+    ) -> NDArray[np.float64]:
+        """Learn from columns [R, F] and targets [R]; returns each row's mean by boosters that never saw its fold.
+
+        fold : int64 [R], the same for all rows of a user; with fewer than two of them the answer is the plain mean
+        """
+        lightgbm, parts = lightgbm_module(), np.unique(fold)
+        self.boosters, self.bases, self.rounds = [], [], 0
+        if len(parts) < 2:
+            self.bases = [float(target.mean())]
+            return np.full(len(target), self.bases[0])
+        errors = np.zeros(MEAN_ROUNDS + 1)
+        for part in parts.tolist():
+            seen = fold != part
+            base = float(target[seen].mean())
+            inside = lightgbm.Dataset(columns[seen], target[seen] - base, params={"max_bin": 63, "verbosity": -1})
+            beside = inside.create_valid(columns[~seen], target[~seen] - base)
+            told: dict[str, dict[str, list[float]]] = {}
+            settings = MEAN_PARAMETERS | {"seed": seed + part, "num_threads": max(1, (os.cpu_count() or 1) // 2)}
+            settings |= {"boost_from_average": False}
+            watch = [lightgbm.record_evaluation(told)]
+            self.boosters.append(lightgbm.train(settings, inside, MEAN_ROUNDS, valid_sets=[beside], callbacks=watch))
+            self.bases.append(base)
+            held = [float(((target[~seen] - base) ** 2).mean()), *told["valid_0"]["l2"]]
+            errors += np.array(held) * (~seen).sum()
+        self.rounds = int(np.argmin(errors))
+        plain, added = np.zeros(len(target)), np.zeros(len(target))
+        for part, booster, base in zip(parts.tolist(), self.boosters, self.bases, strict=True):
+            plain[fold == part] = base
+            added[fold == part] = self._added(booster, columns[fold == part])
+        less = (target - plain) ** 2 - (target - plain - added) ** 2
+        if less.mean() <= less.std() / np.sqrt(len(less)):
+            self.rounds = 0
+            return plain
+        return plain + added
+
+    def means(self, columns: NDArray[np.float32]) -> NDArray[np.float64]:
+        """float64 [R]: the mean of the boosters' answers."""
+        total = np.full(len(columns), float(np.mean(self.bases)))
+        for booster in self.boosters:
+            total += self._added(booster, columns) / len(self.boosters)
+        return total
+
+    def _added(self, booster: Any, columns: NDArray[np.float32]) -> NDArray[np.float64]:
+        if self.rounds == 0 or len(columns) == 0:
+            return np.zeros(len(columns))
+        return np.asarray(booster.predict(columns, num_iteration=self.rounds), np.float64)
 
 
 def _log_odds(label: NDArray[np.float64]) -> float:

@@ -8,7 +8,11 @@ value of a year, less the offer; of those who would have stayed anyway a share `
 (Neslin et al. 2006, Journal of Marketing Research 43, 204, equation 1, with the contact paid in any case). `accept` is
 an assumption unless an experiment has measured it: risk of leaving is not willingness to be kept (Ascarza 2018, ibid.
 55, 80). So the answer carries its assumptions, what becomes of the profit if they are wrong, and a plan for the
-experiment.
+experiment. Where the log holds a randomised one, the contact's effect on each user, τ, takes the place of p · accept:
+
+    profit = τ · margin · V − max(τ, 0) · offer − (1 − p) · loyal_take · offer − cost
+
+with τ kept between p − 1 and p: a contact keeps no more than would leave, and drives away no more than would stay.
 """
 
 from __future__ import annotations
@@ -23,11 +27,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import SettingError
+from desireline.decide.measured import Measured
 
 Floats = NDArray[np.float64]
 POINTS = 20  # of the profit curve
 RESAMPLES = 200
 POWER, SIZE = 0.8, 0.05  # of the planned experiment
+NO_EXPERIMENT = "not estimated: the log has no randomised treatment, so nobody can tell from it whom a contact changes"
 SEGMENTS_OUT = ("lapsed", "prospect")  # whom a contact would have to win, not to keep
 
 
@@ -56,13 +62,17 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Contact:
-    """One user of the list: `value` of a year, `profit` expected from the contact."""
+    """One user of the list: `value` of a year, `profit` expected from the contact.
+
+    uplift : what the contact adds to the probability to stay; None where no experiment tells
+    """
 
     user: str
     probability: float
     segment: str
     value: float
     profit: float
+    uplift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class Decision:
     curve : share of users contacted, best first, and the profit expected with its interval
     sensitivity : one assumption halved or doubled: users worth a contact, and the profit
     break_even_cost : of a contact, at which the last user of the list brings nothing
+    uplift : what is known of the contact's effect, in words;  measured : the experiment behind it, None without one
     """
 
     as_of: str
@@ -92,28 +103,32 @@ class Decision:
     break_even_cost: float | None
     uplift: str
     experiment: dict[str, Any]
+    measured: Measured | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the command prints it."""
         return {"task": "churn", **asdict(self)}
 
 
-def expected_profit(probability: Floats, value: Floats, a: Assumptions) -> Floats:
-    """float64 [U]: the equation of the module."""
-    kept = probability * a.accept * (a.margin * value - a.offer)
-    return np.asarray(kept - (1 - probability) * a.loyal_take * a.offer - a.cost, np.float64)
+def expected_profit(probability: Floats, value: Floats, a: Assumptions, effect: Floats | None = None) -> Floats:
+    """float64 [U]: the equation of the module. `effect` : float64 [U], τ; None: probability times `accept`."""
+    kept = probability * a.accept if effect is None else effect
+    return np.asarray(kept * a.margin * value - expected_cost(probability, a, effect), np.float64)
 
 
-def expected_cost(probability: Floats, a: Assumptions) -> Floats:
+def expected_cost(probability: Floats, a: Assumptions, effect: Floats | None = None) -> Floats:
     """float64 [U]: what contacting a user is expected to cost, the offer included."""
-    taken = probability * a.accept + (1 - probability) * a.loyal_take
-    return np.asarray(a.cost + taken * a.offer, np.float64)
+    kept = probability * a.accept if effect is None else np.maximum(effect, 0.0)
+    return np.asarray(a.cost + (kept + (1 - probability) * a.loyal_take) * a.offer, np.float64)
 
 
-def decide(risks: pl.DataFrame, budget: float, a: Assumptions, as_of: str, seed: int) -> Decision:
+def decide(
+    risks: pl.DataFrame, budget: float, a: Assumptions, as_of: str, seed: int, measured: Measured | None = None
+) -> Decision:
     """The list for a budget.
 
-    risks : `user, probability, segment, value`, one row a user; `value` of a year
+    risks : `user, probability, segment, value`, one row a user; `value` of a year; with `uplift` where it was measured
+    measured : the experiment that was declared, whether its effect could be told or not
 
     Users are taken by profit a unit of cost as long as the profit is positive and the budget lasts, which is the best
     list where all contacts cost the same, and else at most one contact short of it. Raises SettingError for a budget
@@ -123,12 +138,18 @@ def decide(risks: pl.DataFrame, budget: float, a: Assumptions, as_of: str, seed:
         raise SettingError(f"--budget {budget}: give 0 or more.")
     there = risks.filter(~pl.col("segment").is_in(SEGMENTS_OUT))
     probability, value = there["probability"].to_numpy(), there["value"].to_numpy()
-    profit, cost = expected_profit(probability, value, a), expected_cost(probability, a)
+    effect = _possible(there["uplift"].to_numpy(), probability) if "uplift" in there.columns else None
+    profit, cost = expected_profit(probability, value, a, effect), expected_cost(probability, a, effect)
     order = _by_rate(profit, cost)
     listed = _affordable(order[profit[order] > 0], cost, budget)
     contacts = [
         Contact(
-            str(there["user"][i]), float(probability[i]), str(there["segment"][i]), float(value[i]), float(profit[i])
+            str(there["user"][i]),
+            float(probability[i]),
+            str(there["segment"][i]),
+            float(value[i]),
+            float(profit[i]),
+            None if effect is None else float(effect[i]),
         )
         for i in listed.tolist()
     ]
@@ -139,8 +160,14 @@ def decide(risks: pl.DataFrame, budget: float, a: Assumptions, as_of: str, seed:
         name: float(profit[_affordable(np.argsort(key, kind="stable"), cost, budget)].sum())
         for name, key in ways.items()
     }
-    changes = [(name, factor) for name in ("accept", "margin", "cost", "offer") for factor in (0.5, 2.0)]
-    sensitivity = [_changed(name, factor, probability, value, budget, a) for name, factor in changes]
+    assumed = ("margin", "cost", "offer") if effect is not None else ("accept", "margin", "cost", "offer")
+    changes = [(name, factor) for name in assumed for factor in (0.5, 2.0)]
+    sensitivity = [_changed(name, factor, probability, value, effect, budget, a) for name, factor in changes]
+    if effect is not None and measured is not None and measured.evaluation is not None:
+        average = measured.evaluation.average
+        for end in (average.low, average.high):  # all effects moved by what the average may be off
+            shifted = _possible(effect + (end - average.value), probability)
+            sensitivity.append(_list_if("average effect", end, probability, value, shifted, budget, a))
     return Decision(
         as_of,
         float(budget),
@@ -154,8 +181,9 @@ def decide(risks: pl.DataFrame, budget: float, a: Assumptions, as_of: str, seed:
         _curve(profit, order, seed),
         [told for told in sensitivity if told is not None],
         float(a.cost + profit[listed[-1]]) if len(listed) else None,
-        "not estimated: the log has no randomised treatment, so nobody can tell from it whom a contact changes",
+        measured.told if measured is not None else NO_EXPERIMENT,
         experiment(float(probability[listed].mean()) if len(listed) else float("nan"), a.accept, len(listed)),
+        measured,
     )
 
 
@@ -181,8 +209,13 @@ def experiment(churn: float, accept: float, listed: int) -> dict[str, Any]:
         "churn_without": churn,
         "churn_with": kept,
         "how": f"Draw {2 * needed:,} users of the list at random, contact every second one, and compare when the "
-        f"horizon is over. Store who was drawn, and for which half, as a field of an event.{short}",
+        "horizon is over. Log an event for everybody when drawn, with the arm as a category field, and name it in "
+        f"churn.treatment.{short}",
     }
+
+
+def _possible(effect: Floats, probability: Floats) -> Floats:
+    return np.clip(effect, probability - 1, probability)
 
 
 def _by_rate(profit: Floats, cost: Floats) -> NDArray[np.int64]:
@@ -224,7 +257,13 @@ def _curve(profit: Floats, order: NDArray[np.int64], seed: int) -> list[dict[str
 
 
 def _changed(
-    name: str, factor: float, probability: Floats, value: Floats, budget: float, a: Assumptions
+    name: str,
+    factor: float,
+    probability: Floats,
+    value: Floats,
+    effect: Floats | None,
+    budget: float,
+    a: Assumptions,
 ) -> dict[str, Any] | None:
     """What becomes of the list when one assumption is another; None where it would be no change."""
     changed = getattr(a, name) * factor
@@ -232,8 +271,13 @@ def _changed(
         changed = min(1.0, changed)
     if changed == getattr(a, name):
         return None
-    b = replace(a, **{name: changed})
-    profit, cost = expected_profit(probability, value, b), expected_cost(probability, b)
+    return _list_if(name, changed, probability, value, effect, budget, replace(a, **{name: changed}))
+
+
+def _list_if(
+    name: str, is_: float, probability: Floats, value: Floats, effect: Floats | None, budget: float, a: Assumptions
+) -> dict[str, Any]:
+    profit, cost = expected_profit(probability, value, a, effect), expected_cost(probability, a, effect)
     order = _by_rate(profit, cost)
     listed = _affordable(order[profit[order] > 0], cost, budget)
-    return {"assumption": name, "value": changed, "contacts": len(listed), "profit": float(profit[listed].sum())}
+    return {"assumption": name, "value": is_, "contacts": len(listed), "profit": float(profit[listed].sum())}

@@ -29,7 +29,7 @@ Integers = NDArray[np.int64]
 Statistics = dict[str, NDArray[Any]]
 
 
-def batch_features(events: pl.DataFrame, as_of: datetime, schema: Schema) -> pl.DataFrame:
+def batch_features(events: pl.DataFrame, as_of: datetime | pl.Series, schema: Schema) -> pl.DataFrame:
     """Compute every feature of every user.
 
     Parameters
@@ -37,7 +37,8 @@ def batch_features(events: pl.DataFrame, as_of: datetime, schema: Schema) -> pl.
     events
         Event frame of whole users, each user's events together in the order of ORDER, all strictly before `as_of`.
     as_of
-        The moment that the features describe; without a zone it is UTC.
+        The moment that the features describe; without a zone it is UTC. Or, where each user has one of its own, the
+        moment of each event's user, in UTC.
     schema
         Gives roles, session gap, time zone and category fields.
 
@@ -55,10 +56,11 @@ def batch_features(events: pl.DataFrame, as_of: datetime, schema: Schema) -> pl.
     if events.height == 0:
         return pl.DataFrame(schema={"user": pl.String} | dict.fromkeys(table, pl.Float64))
     users, offsets, time = _sorted_users(events)
-    now = epoch_us(as_of)
-    if time.max() >= now:
+    now = epoch_us(as_of) if isinstance(as_of, datetime) else as_of.cast(pl.Int64).to_numpy()
+    if (time >= now).any():
+        told = as_of.isoformat() if isinstance(as_of, datetime) else "each user's own moment"
         raise DataError(
-            f"Features as of {as_of.isoformat()} may not see the {int((time >= now).sum())} events at that moment or "
+            f"Features as of {told} may not see the {int((time >= now).sum())} events at that moment or "
             "after it that were passed: pass only what events.cut.cut leaves before it."
         )
     counted = _count(events, offsets, time, now, schema)
@@ -85,8 +87,10 @@ def _sorted_users(events: pl.DataFrame) -> tuple[pl.Series, Integers, Integers]:
     return runs["value"], offsets, time
 
 
-def _count(events: pl.DataFrame, offsets: Integers, time: Integers, now: int, schema: Schema) -> Statistics:
+def _count(events: pl.DataFrame, offsets: Integers, time: Integers, now: int | Integers, schema: Schema) -> Statistics:
+    """now : one moment, or int64 [N], that of each event's user"""
     start, end, n = offsets[:-1], offsets[1:], len(time)
+    of_user = now if isinstance(now, int) else now[start]
     row = np.repeat(np.arange(len(start), dtype=np.int64), np.diff(offsets))
     positive, target, negative = Roles.of(schema).flags(events)
 
@@ -119,9 +123,9 @@ def _count(events: pl.DataFrame, offsets: Integers, time: Integers, now: int, sc
     out["negatives"] = _sums(negative, offsets)
     out["dwell_us"] = _sums(np.where(opens, 0, gap), offsets)
     out["dwells"] = out["events"] - out["sessions"]
-    out["age_first"], out["age_last"] = now - time[start], now - time[end - 1]
-    out["age_positive"] = _age_of_last(positive, time, offsets, now)
-    out["age_target"] = _age_of_last(target, time, offsets, now)
+    out["age_first"], out["age_last"] = of_user - time[start], of_user - time[end - 1]
+    out["age_positive"] = _age_of_last(positive, time, offsets, of_user)
+    out["age_target"] = _age_of_last(target, time, offsets, of_user)
     out |= _target_gaps(np.flatnonzero(target), last_day, offsets)
     out |= _profile("hour", HOURS, local % DAY_US // (4 * 3600 * 1_000_000), row, len(start))
     out |= _profile("weekday", WEEKDAYS, (day + 3) % 7, row, len(start))  # 1970 began on a Thursday
@@ -183,7 +187,9 @@ def _sums(values: NDArray[Any], offsets: Integers) -> NDArray[Any]:
     return np.asarray(total[offsets[1:]] - total[offsets[:-1]])
 
 
-def _age_of_last(flag: NDArray[np.bool_], time: Integers, offsets: Integers, now: int) -> NDArray[np.float64]:
+def _age_of_last(
+    flag: NDArray[np.bool_], time: Integers, offsets: Integers, now: int | Integers
+) -> NDArray[np.float64]:
     """Microseconds since each user's last flagged event; nan without one."""
     rows = np.flatnonzero(flag)
     last = np.searchsorted(rows, offsets[1:]) - 1

@@ -190,6 +190,23 @@ class ChurnSettings(_Strict):
         None, gt=0, description="end the horizon after so many of the user's own median gaps, if that is sooner"
     )
     dates: int = Field(9, ge=1, description="as-of dates to learn from, beside those of the season a year earlier")
+    treatment: str | None = Field(
+        None,
+        description="category field of events whose presence says that the user was assigned to an arm of an "
+        "experiment at that moment, and to which; null: there was none",
+    )
+    treated: str | None = Field(
+        None, coerce_numbers_to_str=True, description="value of that field for who was contacted; the other is control"
+    )
+    learner: Literal["dr", "x", "t"] = Field(
+        "dr", description="what learns from the experiment whom a contact keeps: DR-, X- or T-learner"
+    )
+
+    @model_validator(mode="after")
+    def _both_arms(self) -> ChurnSettings:
+        if (self.treatment is None) != (self.treated is None):
+            raise ValueError("treatment and treated belong together: name the field of the arm, and the value treated")
+        return self
 
 
 class Schema(_Strict):
@@ -231,6 +248,11 @@ class Schema(_Strict):
                 raise ValueError(f"field {name!r}: the name is reserved or no identifier")
         if not self.types:
             raise ValueError("types: name at least one event type")
+        arm = self.churn.treatment
+        if arm is not None and not (arm in self.fields and self.fields[arm].kind == "category"):
+            raise ValueError(f"churn.treatment: {arm!r} is no category field; declare it under `fields`")
+        if arm is not None and self.fields[arm].of != "event":
+            raise ValueError(f"churn.treatment: the field {arm!r} describes the item; an arm is of an event")
         return self
 
     def types_with(self, role: Role) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError, SettingError
+from desireline.events.clean import Limits, clean
 from desireline.schema.model import ChurnSettings
 from desireline.selection.everybody import behaviour, histories_before
 from desireline.selection.fitted import Fitted
@@ -28,6 +29,8 @@ from desireline.tasks.churn.answers import (
 from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import Definition
 from desireline.tasks.churn.questions import ChurnQuestions
+from desireline.tasks.churn.snapshots import first_moment, snapshot
+from desireline.tasks.churn.trial import behaviour_only
 
 READ_BY_NETWORKS = ("recency", "frequency", "tenure", "breadth", "rhythm")
 
@@ -39,8 +42,8 @@ def check_definition(asked: ChurnSettings, fitted: Fitted) -> None:
         wanted = getattr(asked, name)
         if wanted != getattr(plain, name) and wanted != made[name]:
             raise SettingError(
-                f"churn.{name} is {wanted}, but {fitted.id} was made with {made[name]}: what leaving means is fixed when a "
-                "model is made. Compare again with it."
+                f"churn.{name} is {wanted}, but {fitted.id} was made with {made[name]}: what leaving means is fixed "
+                "when a model is made. Compare again with it."
             )
 
 
@@ -74,6 +77,21 @@ def leaving_all(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[pl.Da
                 "segment": pl.Series(_segments(fitted, questions.rows), dtype=pl.String),
             }
         )
+
+
+def effects(
+    folder: Path, fitted: Fitted, as_of: datetime, treatment: str, effect: Callable[[pl.DataFrame], NDArray[np.float64]]
+) -> pl.DataFrame:
+    """Every user's `user, uplift`: the effect on a snapshot that, as in the experiment, sees no assignment."""
+    schema, prepared = fitted.prepared.schema, fitted.prepared
+    limits, of, begin = Limits.from_json(prepared.counts["limits"]), Definition.of(schema.churn), first_moment(prepared)
+    parts = [pl.DataFrame(schema={"user": pl.String, "uplift": pl.Float64})]
+    for history in histories_before(folder, schema, as_of, "churn: uplift"):
+        rows = snapshot(
+            clean(behaviour_only(history, treatment), schema.clean, limits).events, as_of, begin, schema, of
+        )
+        parts.append(rows.select("user", uplift=pl.Series(effect(rows), dtype=pl.Float64)))
+    return pl.concat(parts)
 
 
 def risks(folder: Path, fitted: Fitted, as_of: datetime) -> pl.DataFrame:

@@ -48,22 +48,26 @@ OWN = {  # name: (unit, meaning); what a snapshot has beside the features
 }
 
 
-def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Schema, of: Definition) -> pl.DataFrame:
+def snapshot(
+    events: pl.DataFrame, as_of: datetime | pl.Series, begin: datetime, schema: Schema, of: Definition
+) -> pl.DataFrame:
     """One row a user: `user`, every feature, and the columns of OWN.
 
     events : event frame of whole users in the order of ORDER, cleaned, all strictly before `as_of`
+    as_of : one moment, or that of each event's user
     begin : the log's first moment, before which nobody could be seen
 
     Raises DataError when an event lies at `as_of` or after it.
     """
     features = batch_features(events, as_of, schema)
     _, target, negative = Roles.of(schema).flags(events)
-    kept = events.filter(pl.Series(target if of.by == "purchase" else np.ones(events.height, bool)))
-    kept = kept.select("user", "time")
-    now = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
+    moment = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
+    kept = events.select("user", "time", as_of=moment)
+    kept = kept.filter(pl.Series(target if of.by == "purchase" else np.ones(events.height, bool)))
+    now, first_now = pl.col("as_of"), pl.col("as_of").first()
     occasion = pl.col("time").dt.epoch("us") // of.unit_us
     by_occasion = kept.group_by("user", occasion.alias("occasion"), maintain_order=True)
-    days = by_occasion.agg(pl.col("time").first(), last=pl.col("time").last())
+    days = by_occasion.agg(pl.col("time", "as_of").first(), last=pl.col("time").last())
     age = (now - pl.col("time")).dt.total_microseconds()
     gap = pl.col("time").diff().dt.total_microseconds() / DAY_US
     season = age.is_between(
@@ -73,18 +77,16 @@ def snapshot(events: pl.DataFrame, as_of: datetime, begin: datetime, schema: Sch
         returns=pl.len().cast(pl.Float64),
         returns_180d=(age <= 180 * DAY_US).sum().cast(pl.Float64),
         returns_365d=(age <= 365 * DAY_US).sum().cast(pl.Float64),
-        returns_year_ago=season.sum().cast(pl.Float64),
-        days_since_return=(now - pl.col("last").last()).dt.total_microseconds() / DAY_US,
+        returns_year_ago=pl.when(first_now - YEAR >= begin).then(season.sum().cast(pl.Float64)),
+        days_since_return=(first_now - pl.col("last").last()).dt.total_microseconds() / DAY_US,
         days_since_first_return=age.first() / DAY_US,
         return_gap_median_d=gap.median(),
         return_gap_longest_d=gap.max(),
     )
     signed = pl.when(pl.Series(target)).then("value").when(pl.Series(negative)).then(-pl.col("value").abs())
-    money = events.select("user", "time", value=signed).filter(age <= 365 * DAY_US)
+    money = events.select("user", "time", as_of=moment, value=signed).filter(age <= 365 * DAY_US)
     value = money.group_by("user").agg(value_365d=pl.col("value").sum())
     own = own.join(value, on="user", how="left")
-    if begin > as_of - YEAR:
-        own = own.with_columns(returns_year_ago=pl.lit(None, pl.Float64))
     own = own.with_columns(overdue=pl.col("days_since_return") / pl.col("return_gap_median_d"))
     whole = features.join(own.select("user", *OWN), on="user", how="left", maintain_order="left")
     return whole.with_columns(pl.col("returns", "returns_180d", "returns_365d").fill_null(0.0))
@@ -175,7 +177,7 @@ def _rows(prepared: Prepared, of: Definition, moments: Sequence[datetime], label
                 drawn = (content_hash(pl.col("user")).reinterpret(signed=False) / 2.0**64) < share
                 events = events.filter(drawn)
             cleaned = clean(events, schema.clean, limits).events
-            returns = cleaned.filter(pl.Series(_returns(cleaned, of, schema))).select("user", "time")
+            returns = returns_of(cleaned, of, schema)
             for moment in moments:
                 seen = cut(cleaned, moment)[0]
                 rows = snapshot(seen, moment, begin, schema, of)
@@ -188,8 +190,10 @@ def _rows(prepared: Prepared, of: Definition, moments: Sequence[datetime], label
     return pl.concat(parts) if parts else pl.DataFrame()
 
 
-def _returns(events: pl.DataFrame, of: Definition, schema: Schema) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return np.asarray(Roles.of(schema).flags(events)[1] if of.by == "purchase" else np.ones(events.height, bool))
+def returns_of(events: pl.DataFrame, of: Definition, schema: Schema) -> pl.DataFrame:
+    """`user, time` of the events that show that a user has not left."""
+    kept = events.filter(pl.Series(Roles.of(schema).flags(events)[1])) if of.by == "purchase" else events
+    return kept.select("user", "time")
 
 
 def with_labels(rows: pl.DataFrame, returns: pl.DataFrame, of: Definition) -> pl.DataFrame:
