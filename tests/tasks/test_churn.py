@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
 from desireline.schema.model import ChurnSettings, EventSpec, EventType, Schema
+from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
+from desireline.tasks import TASKS
 from desireline.tasks.churn.definition import DAY_US, Definition
 from desireline.tasks.churn.snapshots import past_moments, snapshot, with_labels
+from desireline.tasks.churn.task import one_an_occasion
 
 DAY = timedelta(days=1)
 START = datetime(2011, 1, 1, tzinfo=UTC)
@@ -104,3 +108,22 @@ def test_settings_of_churn_do_not_make_a_prepared_log_another() -> None:
     schema = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["target"])})
     other = schema.model_copy(update={"churn": ChurnSettings(horizon_d=3)})
     assert schema_digest(schema) == schema_digest(other)
+
+
+def test_a_purchase_stands_for_its_day_whatever_was_looked_at_after_it() -> None:
+    hours = [0, 1, 2, 48, 49, 120]  # view, purchase, view · view, view · purchase
+    columns = {
+        "time": np.array(hours, np.int64) * 3_600_000_000,
+        "role": np.array([POSITIVE, TARGET, POSITIVE, POSITIVE, POSITIVE, TARGET], np.uint8),
+    }
+    whole = Sequences(pl.Series("user", ["u"]), np.array([0, 6]), columns)
+    assert one_an_occasion(whole, of()).tolist() == [False, True, False, False, True, True]
+    schema = Schema(
+        event=EventSpec(column="e"),
+        types={"buy": EventType(roles=["target"]), "view": EventType(roles=["positive"])},
+        churn=ChurnSettings(by="purchase", horizon_d=30, active_d=60),
+    )
+    task = TASKS["churn"]
+    labels = task.labels(task.read(whole, schema), 200 * 3_600_000_000, schema)
+    assert labels.wait_d.tolist() == pytest.approx([119 / 24, 71 / 24, 80 / 24])
+    assert labels.ended.tolist() == [True, True, False]

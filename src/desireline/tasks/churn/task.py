@@ -3,7 +3,7 @@
 A question is a user as of a stage's cut; its answer is known once the horizon is over. Networks learn how long it takes
 until somebody comes back, from every occasion of every user (`training/hazard.py`): one model for every horizon.
 Everything else learns from users as of past moments (`snapshots.py`). All rows get their level from the past by the
-same rule (`level.py`), so that a table compares what they know and not how they are set.
+same rule (`season.py`), so that a table compares what they know and not how they are set.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ TRIES = 5  # to find a cut whose own horizon ends before the log does
 
 @dataclass(frozen=True)
 class ReturnLabels:
-    """From the last event of each occasion: days until the user is back, or until observation ended.
+    """From the event that stands for an occasion: days until the user is back, or until observation ended.
 
-    wait_d : float32 [N], nan at events that end no occasion;  ended : bool [N], whether the user came back
+    wait_d : float32 [N], nan at events that stand for none;  ended : bool [N], whether the user came back
     """
 
     wait_d: NDArray[np.float32]
@@ -103,11 +103,11 @@ class Churn:
         return [told(prepared.before, schema)]
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
-        """The last event of each occasion: when people come says more of whether they will than what lay in a basket.
+        """One event an occasion: when people come says more of whether they will than what lay in a basket.
 
         A shop's invoice of twenty lines is one event then, and the network reads a twentieth of the log.
         """
-        return sequences.take(_ends_occasion(sequences, Definition.of(schema.churn).unit_us))
+        return sequences.take(one_an_occasion(sequences, Definition.of(schema.churn)))
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
         return nn.ModuleDict({"hazard": Hazard(d_model)})
@@ -121,7 +121,7 @@ class Churn:
         if end_us is None:
             raise DataError("Churn needs a cut in time: leave-one-out knows none. Use --protocol temporal.")
         time, n, owner = np.asarray(train["time"]), train.events, train.rows()
-        last = _ends_occasion(train, of.unit_us)
+        last = one_an_occasion(train, of)
         back = np.flatnonzero(is_return(train, of.by))
         after = np.searchsorted(back, np.arange(n), side="right")
         found = np.append(back, n)[after]
@@ -163,11 +163,11 @@ class Churn:
         return churn_questions(stage, Definition.of(schema.churn), schema.churn.dates)
 
     def network_predictions(self, network: Network, questions: ChurnQuestions) -> Chunks:
-        timeline, unit = questions.timeline, questions.of.unit_us
-        seen = timeline.upto(questions.user, questions.place)
-        read = seen.take(_ends_occasion(seen, unit))
-        hidden = network.encode(read, read.offsets[questions.user + 1] - 1)
-        silent = (questions.as_of - questions.timeline["time"][questions.place]) / DAY_US
+        seen = questions.timeline.upto(questions.user, questions.place)
+        read = seen.take(one_an_occasion(seen, questions.of))
+        newest = read.offsets[questions.user + 1] - 1
+        hidden = network.encode(read, newest)
+        silent = (questions.as_of - read["time"][newest]) / DAY_US
         until = silent + (questions.of.gap_us + questions.horizon_us) / DAY_US
         hazard = _hazard(network)
         with torch.inference_mode():
@@ -204,12 +204,17 @@ class Churn:
         return ChurnBaseline(SCORERS[name](of), of, schema.churn.dates)
 
 
-def _ends_occasion(sequences: Sequences, unit_us: int) -> NDArray[np.bool_]:
-    """bool [N]: each user's last event of a day, or of an hour."""
-    owner, occasion = sequences.rows(), np.asarray(sequences["time"]) // unit_us
-    last = np.ones(sequences.events, bool)
-    last[:-1] = (owner[1:] != owner[:-1]) | (occasion[1:] != occasion[:-1])
-    return last
+def one_an_occasion(sequences: Sequences, of: Definition) -> NDArray[np.bool_]:
+    """bool [N]: of each day (or hour) of a user the last event that shows a return, or the last of all without one."""
+    if sequences.events == 0:
+        return np.zeros(0, bool)
+    owner, occasion = sequences.rows(), np.asarray(sequences["time"]) // of.unit_us
+    opens = np.ones(sequences.events, bool)
+    opens[1:] = (owner[1:] != owner[:-1]) | (occasion[1:] != occasion[:-1])
+    standing = is_return(sequences, of.by) * sequences.events + np.arange(sequences.events)
+    chosen = np.zeros(sequences.events, bool)
+    chosen[np.maximum.reduceat(standing, np.flatnonzero(opens)) % sequences.events] = True
+    return chosen
 
 
 def settled_at(folder: Path, schema: Schema, at: datetime) -> Schema:
