@@ -265,7 +265,7 @@ class Workspace:
         fitted, at = self._answering(task, as_of, model)
         wishes = self._wishes(k, only_new, deny, stock)
         if history is not None:
-            events = read_history(Path(history), self.schema)
+            events = read_history(Path(history), self.schema, at)
             if events.height == 0 and task != "recommend":
                 raise DataError(f"The history {history} holds no event.")
             newest = events["time"].max()
@@ -430,11 +430,14 @@ class Workspace:
                 say(f"No model answers for {task} yet: {how}.")
                 self.fit(task) if unasked == "fit" else self.compare(task)
             fitted = deploy.current(self.folder, self.schema, task, moment)
+        last = self.store.span()[1]
+        if moment is not None and moment > last + timedelta(days=1):
+            say(f"The log ends {iso(last)}: of the time from then to {iso(moment)} nothing is known.")
         if task == "churn":
             from desireline.selection.leaving import check_definition
 
             check_definition(self.schema.churn, fitted)
-        return fitted, moment or self.store.span()[1] + timedelta(microseconds=1)
+        return fitted, moment or last + timedelta(microseconds=1)
 
 
 def open_workspace(folder: str | Path) -> Workspace:

@@ -12,6 +12,7 @@ import pytest
 
 from desireline.core.errors import DataError, UnknownUserError
 from desireline.events.frame import empty
+from desireline.events.history import read_history
 from desireline.schema.model import EventSpec, Schema, TimeSpec
 from desireline.selection.fit import run_baseline
 from desireline.selection.fitted import Panel
@@ -141,3 +142,12 @@ def test_a_panel_answers_a_stranger_with_its_own_half_life_and_names_its_sources
     ids = set(shop.store.users_events("u7")["event_id"])
     assert any(i.evidence for i in found.items)
     assert all(set(i.evidence) <= ids for i in found.items)
+
+
+def test_events_without_a_time_are_the_last_before_the_question(tmp_path):
+    path, at = tmp_path / "visitor.jsonl", datetime(2011, 5, 1, tzinfo=UTC)
+    path.write_text('{"event": "view", "item": "a"}\n{"event": "view", "item": "b"}\n', encoding="utf-8")
+    events = read_history(path, SCHEMA, at)
+    assert events["item"].to_list() == ["a", "b"]
+    assert events["time"].is_sorted()
+    assert at - timedelta(seconds=1) < events["time"][0] < events["time"][1] < at

@@ -16,12 +16,12 @@ from desireline.schema.model import EventSpec, Schema
 from desireline.schema.moment import parse_moment
 
 
-def read_history(path: Path, schema: Schema) -> pl.DataFrame:
+def read_history(path: Path, schema: Schema, at: datetime) -> pl.DataFrame:
     """Events of somebody unknown from JSON lines `{"event", "item", "time", "value", "fields"}` as an event frame.
 
-    Times are ISO 8601 or epoch seconds; a line without one counts as now, in the order of the file. The frame of a file
-    without a line is empty. Raises SourceError for a line that is no JSON object, DataError for an event type that the
-    schema does not know.
+    Times are ISO 8601 or epoch seconds; lines without one are taken for the last things before the moment of the
+    question `at`, in the order of the file. The frame of a file without a line is empty. Raises SourceError for a line
+    that is no JSON object, DataError for an event type that the schema does not know.
     """
     rows = []
     try:
@@ -47,12 +47,12 @@ def read_history(path: Path, schema: Schema) -> pl.DataFrame:
             raise SourceError(
                 f'{path}, line {number}: no event of the form {{"event", "item", "time"}} ({error}).'
             ) from error
-    return history_frame(rows, schema, str(path)) if rows else empty(schema)
+    return history_frame(rows, schema, str(path), at) if rows else empty(schema)
 
 
-def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str) -> pl.DataFrame:
-    """An event frame of one made-up user from contract-shaped events."""
-    now = datetime.now(UTC)
+def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str, at: datetime) -> pl.DataFrame:
+    """An event frame of one made-up user from contract-shaped events, as asked about at a moment."""
+    untimed = at - timedelta(microseconds=len(rows) + 1)
     plain = schema.model_copy(
         update={
             "user": "user",
@@ -72,7 +72,7 @@ def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str) -> pl.
                 "user": "history",
                 "event": str(r["event"]),
                 "item": None if r["item"] is None else str(r["item"]),
-                "time": _event_time(r["time"], now, n, where),
+                "time": _event_time(r["time"], untimed, n, where),
                 "value": r["value"],
             }
             | {name: r["fields"].get(name) for name in schema.fields}
@@ -90,6 +90,9 @@ def history_frame(rows: list[dict[str, Any]], schema: Schema, where: str) -> pl.
     return frame.select(list(frame_schema(schema))).sort("user", "time", "order", "event_id")
 
 
-def _event_time(value: object, now: datetime, number: int, where: str) -> int:
-    moment = now + timedelta(microseconds=number) if value is None else parse_moment(value, f"{where}, event {number}")
+def _event_time(value: object, untimed: datetime, number: int, where: str) -> int:
+    if value is None:
+        moment = untimed + timedelta(microseconds=number)
+    else:
+        moment = parse_moment(value, f"{where}, event {number}")
     return int((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))

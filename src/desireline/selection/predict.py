@@ -36,6 +36,8 @@ from desireline.tasks.questions import Questions, item_histories, without_known_
 from desireline.tasks.reasons import Own, Reason, reasons
 from desireline.training.network import Network
 
+FAR = 100  # a place beyond it says nothing for an item
+
 Answer = Recommendation | NextEventAnswer | ChurnAnswer
 
 
@@ -103,7 +105,7 @@ def thought_most(panel: Panel, questions: Questions, ids: NDArray[np.int32]) -> 
     sources, words = [], []
     for row in places:
         first, *second = np.argsort(row, kind="stable")[:2].tolist()
-        also = "".join(f", {names[s]} at {row[s]}" for s in second)
+        also = "".join(f", {names[s]} at {row[s]}" for s in second if row[s] <= FAR)
         sources.append(names[first])
         words.append(f"{names[first]} has it at place {row[first]}{also}")
     return sources, words

@@ -15,7 +15,7 @@ from desireline.tasks.churn.definition import Definition
 from desireline.tasks.churn.models import RFM, AggregateTrees, Lifetimes, Recency, Scorer, logistic
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.season import Season
-from desireline.tasks.churn.snapshots import past_rows
+from desireline.tasks.churn.snapshots import past_rows, present_rows
 from desireline.tasks.interface import Chunks
 from desireline.tasks.stages import Stage
 
@@ -35,6 +35,7 @@ class ChurnBaseline:
     def __init__(self, scorer: Scorer, of: Definition, dates: int) -> None:
         self.scorer, self.of, self.dates = scorer, of, dates
         self.scale = np.array([0.0, 1.0])  # intercept and slope that make its log odds hold
+        self.limit = float("inf")  # no past case speaks for log odds beyond it
 
     def fit(self, stage: Stage) -> None:
         """Learn from past moments whose horizons end before the stage's cut.
@@ -55,13 +56,16 @@ class ChurnBaseline:
                 f"nothing to tell apart. Set a {'longer' if gone[0] else 'shorter'} one (--set churn.horizon_d)."
             )
         level = Season.of(stage.prepared, self.of, self.dates).of_rows(rows)
-        self.scale = logistic(self.scorer.fit(rows, level, 0)[:, None], gone, offset=level)
+        outside = self.scorer.fit(rows, level, 0, present_rows(stage.prepared, self.of))
+        self.scale = logistic(outside[:, None], gone, offset=level)
+        self.limit = float(np.log(len(gone) + 1))
 
     def predictions(self, questions: ChurnQuestions) -> Chunks:
         """Log odds float64 [Q] of leaving."""
         if len(questions):
             odds = self.scorer.log_odds(questions.rows)
-            yield 0, len(questions), questions.level.log_odds + self.scale[0] + self.scale[1] * odds
+            total = questions.level.log_odds + self.scale[0] + self.scale[1] * odds
+            yield 0, len(questions), np.clip(total, -self.limit, self.limit)
 
     def shares(self, rows: pl.DataFrame) -> dict[str, float] | None:
         """What each number adds to the log odds of the first row; None where the scorer cannot tell."""
@@ -70,11 +74,12 @@ class ChurnBaseline:
         return self.scorer.shares(rows)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {f"scorer/{n}": a for n, a in self.scorer.state().items()} | {"scale": self.scale}
+        own = {"scale": self.scale, "limit": np.array([self.limit])}
+        return {f"scorer/{n}": a for n, a in self.scorer.state().items()} | own
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         self.scorer.load({n.removeprefix("scorer/"): a for n, a in state.items() if n.startswith("scorer/")})
-        self.scale = state["scale"]
+        self.scale, self.limit = state["scale"], float(state["limit"][0])
 
     @property
     def parameters(self) -> int:

@@ -35,10 +35,12 @@ class Scorer(Protocol):
 
     looks_at: tuple[str, ...] | None
 
-    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
         """Learn from labelled rows [R] whose log odds lie `level` [R] off; returns log odds [R] without it.
 
         They are as for users that were never seen.
+
+        everybody : the snapshot as of the cut, of all users, without labels
         """
 
     def log_odds(self, rows: pl.DataFrame) -> Floats:
@@ -67,7 +69,7 @@ class Logistic:
         """float64 [R, F]."""
         raise NotImplementedError
 
-    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
         self.weights = logistic(self.numbers(rows), rows["churned"].to_numpy(), offset=level)
         return self.log_odds(rows)
 
@@ -108,11 +110,11 @@ class RFM(Logistic):
         super().__init__()
         self.edges = np.zeros((len(self.NUMBERS), CLASSES - 1))
 
-    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
         share = np.arange(1, CLASSES) / CLASSES
         columns = rows.select(self.NUMBERS).to_numpy()
         self.edges = np.quantile(columns, share, axis=0).T
-        return super().fit(rows, level, seed)
+        return super().fit(rows, level, seed, everybody)
 
     def numbers(self, rows: pl.DataFrame) -> Floats:
         columns = rows.select(self.NUMBERS).to_numpy()
@@ -130,21 +132,22 @@ class RFM(Logistic):
 class Lifetimes:
     """A buy-till-you-die law on each customer's returns: the probability of a silent horizon, as log odds.
 
-    Fitted on the newest past moment alone, so that every customer counts once; it knows no label and no season.
+    Fitted on all customers as of the cut, those who lapsed long ago among them, without a label; it knows no season.
     """
 
     looks_at: tuple[str, ...] | None = ("recency", "frequency", "tenure")
 
     def __init__(self, law: str, of: Definition) -> None:
-        self.model, self.horizon_d, self.gap_d = BuyTillYouDie(law), of.horizon_us / DAY_US, of.gap_us / DAY_US
+        self.model, self.unit_d = BuyTillYouDie(law), of.unit_us / DAY_US
+        self.horizon, self.gap = of.horizon_us / of.unit_us, of.gap_us / of.unit_us
 
-    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
-        newest = repeats(rows.filter(pl.col("as_of") == pl.col("as_of").max()))
-        self.model.fit(newest.sample(MOST, seed), seed)
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
+        customers = repeats(everybody.filter(pl.col("returns") > 0), self.unit_d)
+        self.model.fit(customers.sample(MOST, seed), seed)
         return self.log_odds(rows)
 
     def log_odds(self, rows: pl.DataFrame) -> Floats:
-        silent = self.model.silence_probability(repeats(rows), self.horizon_d, self.gap_d)
+        silent = self.model.silence_probability(repeats(rows, self.unit_d), self.horizon, self.gap)
         return np.log(np.clip(silent, EDGE, 1 - EDGE)) - np.log1p(-np.clip(silent, EDGE, 1 - EDGE))
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -166,7 +169,7 @@ class AggregateTrees:
     def __init__(self) -> None:
         self.trees = Trees()
 
-    def fit(self, rows: pl.DataFrame, level: Floats, seed: int) -> Floats:
+    def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
         self.trees.names = [name for name in rows.columns if name not in KEYS]
         columns, gone = numbers(rows, self.trees.names), rows["churned"].to_numpy()
         return self.trees.fit(columns, gone, folds(rows), seed, level)
@@ -190,13 +193,17 @@ class AggregateTrees:
         return self.trees.parameters
 
 
-def repeats(rows: pl.DataFrame) -> Repeats:
-    """The returns of a snapshot's users in whole days; who never returned has none, since the first event."""
-    age = np.ceil(rows.select(pl.coalesce("days_since_first_return", "days_since_first")).to_series().to_numpy())
-    since = np.ceil(rows["days_since_return"].fill_null(float("nan")).to_numpy())
+def repeats(rows: pl.DataFrame, unit_d: float) -> Repeats:
+    """The returns of a snapshot's users, times in whole occasions of `unit_d` days (a day, or an hour).
+
+    Who never returned has none, since the first event.
+    """
+    begun = pl.coalesce("days_since_first_return", "days_since_first")
+    age = np.ceil(rows.select(begun).to_series().to_numpy() / unit_d)
+    since = np.ceil(rows["days_since_return"].fill_null(float("nan")).to_numpy() / unit_d)
     last = np.where(np.isnan(since), 0.0, age - since)
     again = np.where(last > 0, np.maximum(rows["returns"].to_numpy() - 1, 0), 0.0)
-    return Repeats(again, np.where(again > 0, last, 0.0), age)
+    return Repeats(again, np.where(again > 0, last, 0.0), age, unit_days=unit_d)
 
 
 def numbers(rows: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
