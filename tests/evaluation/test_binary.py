@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from desireline.evaluation.binary import (
-    binary_metrics,
-    expected_calibration_error,
-    gains_points,
-    placements,
-    reliability_points,
-)
+from desireline.evaluation.binary import binary_metrics, expected_calibration_error, gains_points, placements
+from desireline.evaluation.classification import reliability_points
 
 
 def forecast(seed: int, n: int, steps: int) -> tuple[np.ndarray, np.ndarray]:

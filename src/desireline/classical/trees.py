@@ -21,14 +21,8 @@ from desireline.core.progress import progress
 FOLDS = 5
 ROUNDS = 300
 MEAN_ROUNDS = 80
-MEAN_PARAMETERS: dict[str, Any] = {  # of a mean under much noise: small trees of many rows each
-    "objective": "regression",
-    "metric": "l2",
-    "learning_rate": 0.07,
-    "num_leaves": 8,
-    "max_bin": 63,
+COMMON: dict[str, Any] = {
     "min_data_in_leaf": 40,
-    "feature_fraction": 0.7,
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
     "lambda_l2": 5.0,
@@ -36,19 +30,21 @@ MEAN_PARAMETERS: dict[str, Any] = {  # of a mean under much noise: small trees o
     "deterministic": True,
     "force_row_wise": True,
 }
-PARAMETERS: dict[str, Any] = {
+PARAMETERS = COMMON | {
     "objective": "binary",
     "metric": "binary_logloss",
     "learning_rate": 0.04,
     "num_leaves": 15,
-    "min_data_in_leaf": 40,
     "feature_fraction": 0.5,
-    "bagging_fraction": 0.7,
-    "bagging_freq": 1,
-    "lambda_l2": 5.0,
-    "verbosity": -1,
-    "deterministic": True,
-    "force_row_wise": True,
+}
+MEAN_PARAMETERS = COMMON | {  # of a mean under much noise: small trees
+    "objective": "regression",
+    "metric": "l2",
+    "learning_rate": 0.07,
+    "num_leaves": 8,
+    "max_bin": 63,
+    "feature_fraction": 0.7,
+    "boost_from_average": False,
 }
 
 
@@ -76,12 +72,12 @@ class Trees:
         fold : int64 [R], 0 … FOLDS − 1, the same for all rows of a user
         offset : float64 [R], known log odds that are no business of the trees, and not in what is returned
 
-        The number of trees is the one that is best
-        over all folds together. A fold without rows, or with one class only outside it, is left out.
+        The number of trees is the one that is best over all folds together. A fold without rows, or with one class only
+        outside it, is left out.
         """
         lightgbm, outside = lightgbm_module(), np.full(len(label), np.nan)
-        base = _log_odds(label)
-        start = base + (np.zeros(len(label)) if offset is None else offset)
+        self.base = _log_odds(label)
+        start = self.base + (np.zeros(len(label)) if offset is None else offset)
         self.boosters, held, curves = [], [], []
         parts = [part for part in range(FOLDS) if (fold == part).any() and len(np.unique(label[fold != part])) == 2]
         with progress("learning trees", max(1, len(parts)) * ROUNDS, "trees") as advance:
@@ -93,18 +89,17 @@ class Trees:
                 beside.set_reference(inside)
                 told: dict[str, dict[str, list[float]]] = {}
                 watch = [lightgbm.record_evaluation(told), lambda _: advance(1)]
-                settings = PARAMETERS | {"seed": seed + part, "num_threads": max(1, (os.cpu_count() or 1) // 2)}
+                settings = PARAMETERS | {"seed": seed + part, "num_threads": tree_threads()}
                 self.boosters.append(lightgbm.train(settings, inside, ROUNDS, valid_sets=[beside], callbacks=watch))
                 curves.append(np.array(told["valid_0"]["binary_logloss"]) * (fold == part).sum())
                 held.append(part)
-        self.base = base
         if not self.boosters:
-            return np.full(len(label), base)
+            return np.full(len(label), self.base)
         rounds = int(np.argmin(np.sum(curves, axis=0))) + 1
         for part, booster in zip(held, self.boosters, strict=True):
-            booster.best_iteration = rounds
-            outside[fold == part] = base + booster.predict(columns[fold == part], num_iteration=rounds, raw_score=True)
-        self.boosters = [self._opened(booster.model_to_string(num_iteration=rounds)) for booster in self.boosters]
+            added = booster.predict(columns[fold == part], num_iteration=rounds, raw_score=True)
+            outside[fold == part] = self.base + added
+        self.boosters = [_opened(booster.model_to_string(num_iteration=rounds)) for booster in self.boosters]
         return np.where(np.isnan(outside), self.log_odds(columns), outside)
 
     def log_odds(self, columns: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -132,7 +127,7 @@ class Trees:
         self.names = state["names"].tobytes().decode().split("\n")
         self.base = float(state["base"][0])
         count = sum(name.startswith("booster/") for name in state)
-        self.boosters = [self._opened(state[f"booster/{n}"].tobytes().decode()) for n in range(count)]
+        self.boosters = [_opened(state[f"booster/{n}"].tobytes().decode()) for n in range(count)]
 
     @property
     def parameters(self) -> int:
@@ -143,10 +138,6 @@ class Trees:
             for text in b.model_to_string().split("\n")
             if text.startswith("num_leaves=")
         )
-
-    @staticmethod
-    def _opened(text: str) -> Any:
-        return lightgbm_module().Booster(model_str=text)
 
 
 class MeanTrees:
@@ -180,8 +171,7 @@ class MeanTrees:
             inside = lightgbm.Dataset(columns[seen], target[seen] - base, params={"max_bin": 63, "verbosity": -1})
             beside = inside.create_valid(columns[~seen], target[~seen] - base)
             told: dict[str, dict[str, list[float]]] = {}
-            settings = MEAN_PARAMETERS | {"seed": seed + part, "num_threads": max(1, (os.cpu_count() or 1) // 2)}
-            settings |= {"boost_from_average": False}
+            settings = MEAN_PARAMETERS | {"seed": seed + part, "num_threads": tree_threads()}
             watch = [lightgbm.record_evaluation(told)]
             self.boosters.append(lightgbm.train(settings, inside, MEAN_ROUNDS, valid_sets=[beside], callbacks=watch))
             self.bases.append(base)
@@ -215,6 +205,15 @@ def _log_odds(label: NDArray[np.float64]) -> float:
     """Of the share of ones, as if one more of each had been seen."""
     ones = float(label.sum()) + 1.0
     return float(np.log(ones / (len(label) + 2.0 - ones)))
+
+
+def _opened(text: str) -> Any:
+    return lightgbm_module().Booster(model_str=text)
+
+
+def tree_threads() -> int:
+    """Threads of LightGBM: those that wait for each other on a busy machine are many times slower than one."""
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def lightgbm_module() -> ModuleType:

@@ -15,9 +15,9 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from desireline.classical.trees import Trees
+from desireline.evaluation.binary import placements
 
 Floats = NDArray[np.float64]
 SIZE = 0.01  # of each look: how often it refuses a random draw
@@ -78,12 +78,10 @@ def check_randomised(
 
 def auroc_interval(score: Floats, label: NDArray[np.bool_], level: float) -> tuple[float, float, float]:
     """The share of pairs in the right order, ties half, with its interval by the pairs' placements (DeLong)."""
-    ones, zeros = score[label], score[~label]
-    all_ranks = np.asarray(rankdata(score), np.float64)
-    above = (all_ranks[label] - rankdata(ones)) / len(zeros)  # of the controls, below each treated
-    below = 1 - (all_ranks[~label] - rankdata(zeros)) / len(ones)
-    auroc = float(above.mean())
-    error = float(np.sqrt(above.var(ddof=1) / len(ones) + below.var(ddof=1) / len(zeros)))
+    placed = placements(score, label.astype(np.float64))
+    ones, zeros = placed[label], placed[~label]
+    auroc = float(ones.mean())
+    error = float(np.sqrt(ones.var(ddof=1) / len(ones) + zeros.var(ddof=1) / len(zeros)))
     reach = NormalDist().inv_cdf(0.5 + level / 2) * error
     return auroc, auroc - reach, auroc + reach
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from desireline.evaluation.classification import BINS, SMALLEST, mass_bins
 from desireline.evaluation.intervals import HIGH, LOW, user_interval
 from desireline.evaluation.result import Metric
 
-BINS = 15
 GAINS = 20  # points of the gains curve
-SMALLEST = 1e-12
 TOP = {"lift@5%": 0.05, "lift@10%": 0.1}
 
 Floats = NDArray[np.float64]
@@ -79,17 +78,6 @@ def expected_calibration_error(probability: Floats, truth: Floats, bins: int = B
     return _Sorted(probability, truth, bins).figures(np.ones(len(truth)))["ECE"]
 
 
-def reliability_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
-    """Points of the reliability plot, a bin of equal mass each: mean probability, share that came, questions."""
-    bins = _mass_bins(np.sort(probability))
-    ordered = truth[np.argsort(probability, kind="stable")]
-    held = np.bincount(bins, minlength=BINS)
-    mean = np.bincount(bins, weights=np.sort(probability), minlength=BINS) / np.maximum(held, 1)
-    share = np.bincount(bins, weights=ordered, minlength=BINS) / np.maximum(held, 1)
-    there = np.flatnonzero(held)
-    return [{"confidence": float(mean[b]), "right": float(share[b]), "n": int(held[b])} for b in there]
-
-
 def gains_points(probability: Floats, truth: Floats) -> list[dict[str, float]]:
     """Points of the gains curve: the share of all that came (`caught`) among the `contacted` likeliest; [] for none.
 
@@ -113,7 +101,7 @@ class _Sorted:
         self.order = np.argsort(-probability, kind="stable")
         self.probability, self.truth = probability[self.order], truth[self.order]
         self.group = np.cumsum(np.diff(self.probability, prepend=np.inf) != 0) - 1  # equal probabilities share one
-        self.bins = _mass_bins(self.probability[::-1], bins)[::-1] if len(self.order) else self.group
+        self.bins = mass_bins(self.probability, bins)
 
     def figures(self, weight: Floats) -> dict[str, float]:
         """All figures with question i counting `weight[i]` times (in the order given at first)."""
@@ -138,10 +126,3 @@ class _Sorted:
         gap = np.bincount(self.bins, weights=weight * (self.probability - self.truth), minlength=1)
         figures["ECE"] = float(np.abs(gap).sum() / (up + down))
         return figures
-
-
-def _mass_bins(ascending: Floats, bins: int = BINS) -> NDArray[np.int64]:
-    """int64 [Q]: the bin of each question, by the number of questions with a lower probability."""
-    _, value, counts = np.unique(ascending, return_inverse=True, return_counts=True)
-    lower = np.cumsum(counts) - counts
-    return np.asarray(lower[value] * bins // max(1, len(ascending)), np.int64)

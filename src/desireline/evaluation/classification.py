@@ -7,6 +7,8 @@ bin and its error is that of its mean.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,7 +65,7 @@ def calibration_metrics(
         return np.divide(f1.sum(axis=1), held, out=np.full(len(held), np.nan), where=held > 0)
 
     confidence = probability.max(axis=1)
-    bins = _mass_bins(confidence)
+    bins = mass_bins(confidence)
     weights = (confidence, right.astype(np.float64), np.ones(len(row)))
     by_bin = np.stack([_table(row, bins, users, BINS, weight) for weight in weights], axis=1)
 
@@ -79,8 +81,12 @@ def calibration_metrics(
 
 def reliability(probability: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, float]]:
     """Points of the reliability plot, a bin of equal mass each: mean confidence, share right, number of questions."""
-    confidence, right = probability.max(axis=1), probability.argmax(axis=1) == truth
-    bins = _mass_bins(confidence)
+    return reliability_points(probability.max(axis=1), probability.argmax(axis=1) == truth)
+
+
+def reliability_points(confidence: NDArray[np.float64], right: NDArray[Any]) -> list[dict[str, float]]:
+    """As `reliability`, of any forecast [Q] of what came [Q] or not."""
+    bins = mass_bins(confidence)
     held = np.bincount(bins, minlength=BINS)
     mean = np.bincount(bins, weights=confidence, minlength=BINS) / np.maximum(held, 1)
     share = np.bincount(bins, weights=right, minlength=BINS) / np.maximum(held, 1)
@@ -107,8 +113,8 @@ def _table(
     return held.reshape(rows, columns).astype(np.float64)
 
 
-def _mass_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+def mass_bins(confidence: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
     """int64 [Q]: the bin of each question, by the number of questions with a lower confidence."""
     _, value, counts = np.unique(confidence, return_inverse=True, return_counts=True)
     lower = np.cumsum(counts) - counts
-    return np.asarray(lower[value] * BINS // max(1, len(confidence)), np.int64)
+    return np.asarray(lower[value] * bins // max(1, len(confidence)), np.int64)

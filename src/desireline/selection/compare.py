@@ -275,7 +275,7 @@ def _result(task: Task, test: Stage, model: str, rows: list[Row], seed: int, beg
         round(time.perf_counter() - begun, 3),
         peak_rss_mib(),
         task.primary(test.prepared),
-        notes=task.notes(test.prepared, test.prepared.schema),
+        notes=task.notes(test.prepared),
     )
 
 

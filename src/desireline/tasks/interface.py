@@ -97,7 +97,7 @@ class Task(Protocol):
     def is_loss(self, metric: str) -> bool:
         """Whether less is better."""
 
-    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+    def notes(self, prepared: Prepared) -> list[str]:
         """What a reader of this task's table must know of it, a sentence each."""
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
@@ -162,7 +162,7 @@ class EventByEvent:
     def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
         return None
 
-    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
+    def notes(self, prepared: Prepared) -> list[str]:
         return []
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:

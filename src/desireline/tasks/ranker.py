@@ -6,7 +6,6 @@ what kind of user asks. All of it is as of the question's moment, the item's cou
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desireline.classical.arrays import DAY_US, age_days
-from desireline.classical.trees import lightgbm_module
+from desireline.classical.trees import lightgbm_module, tree_threads
 from desireline.core.progress import progress
 from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
@@ -317,8 +316,7 @@ def predicted(booster: Any, lesson: Lesson) -> NDArray[np.float32]:
 
 
 def _settings(seed: int) -> dict[str, Any]:
-    # threads that wait for each other on a busy machine are many times slower than one
-    return PARAMETERS | {"seed": seed, "num_threads": max(1, (os.cpu_count() or 1) // 2)}
+    return PARAMETERS | {"seed": seed, "num_threads": tree_threads()}
 
 
 def _dataset(lesson: Lesson, rows: NDArray[np.bool_], reference: Any = None) -> Any:

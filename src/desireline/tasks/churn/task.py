@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from desireline.core.errors import DataError
 from desireline.core.progress import say
-from desireline.evaluation.binary import binary_metrics, binary_values, gains_points, placements, reliability_points
+from desireline.evaluation.binary import binary_metrics, binary_values, gains_points, placements
+from desireline.evaluation.classification import reliability_points
 from desireline.evaluation.result import Metric
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema, TrainSettings
@@ -99,8 +100,8 @@ class Churn:
         """The validation's cut: its horizon ends at the test's."""
         return at - Definition.of(schema.churn).span
 
-    def notes(self, prepared: Prepared, schema: Schema) -> list[str]:
-        return [told(prepared.before, schema)]
+    def notes(self, prepared: Prepared) -> list[str]:
+        return [told(prepared.before, prepared.schema)]
 
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         """One event an occasion: when people come says more of whether they will than what lay in a basket.
