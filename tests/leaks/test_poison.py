@@ -17,8 +17,8 @@ from desireline.sequences.prepare import write_prepared
 from desireline.sequences.prepared import open_prepared, prepare
 from desireline.tasks import TASKS
 from desireline.tasks.answers import asked_now
-from desireline.tasks.churn.answers import churn_asked
 from desireline.tasks.churn.definition import Definition
+from desireline.tasks.churn.questions import churn_asked
 from desireline.tasks.churn.season import Season
 from desireline.tasks.churn.snapshots import past_rows
 from desireline.tasks.churn.task import settled_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -20,8 +21,7 @@ START = datetime(2011, 1, 1, tzinfo=UTC)
 
 
 def of(**changed: object) -> Definition:
-    settings = {"by": "purchase", "horizon_us": 30 * DAY_US, "gap_us": 0, "active_us": 60 * DAY_US, "own_gaps": None}
-    return Definition(**(settings | changed))  # type: ignore[arg-type]
+    return replace(Definition("purchase", 30 * DAY_US, 0, 60 * DAY_US, None), **changed)
 
 
 def labels(days: list[float], definition: Definition, horizon_d: float = 30) -> float:

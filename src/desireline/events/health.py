@@ -25,6 +25,7 @@ from desireline.events.frame import BUCKETS, frame_schema
 from desireline.events.health_facts import Facts
 from desireline.events.health_screen import notes, screen
 from desireline.events.health_sums import Sums
+from desireline.events.histories import behaviour
 from desireline.events.limits import CLOCKS, HOUR
 from desireline.events.order import Order, order_strength
 from desireline.schema.model import Schema
@@ -100,7 +101,7 @@ def health(
     with progress("checking", total) as advance:
         for lo in range(0, BUCKETS, width):
             events = store.read_bucket(lo, lo + width)
-            sums.add(_without_aliases(events, schema))
+            sums.add(behaviour(events, schema))
             advance(events.height)
     if not sums.users:
         raise DataError("The log holds alias events only, there is nothing to check: bring in what the users did.")
@@ -108,15 +109,11 @@ def health(
     return _conclude(sums, int(items), order, dict(quarantine or {}), cores)
 
 
-def _without_aliases(events: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    return events.filter(pl.col("event") != schema.alias.event) if schema.alias else events
-
-
 def _sample(store: Log, schema: Schema, limits: Limits, seed: int) -> pl.DataFrame:
     """Cleaned events of whole buckets, in a seeded order, until there are enough."""
     parts, height = [pl.DataFrame(schema=frame_schema(schema)).select("user", "event", "item")], 0
     for bucket in np.random.default_rng(seed).permutation(BUCKETS).tolist():
-        events = _without_aliases(store.read_bucket(bucket, bucket + 1), schema)
+        events = behaviour(store.read_bucket(bucket, bucket + 1), schema)
         parts.append(clean(events, schema.clean, limits).events.select("user", "event", "item"))
         height += parts[-1].height
         if height >= SAMPLE_EVENTS:

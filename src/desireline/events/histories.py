@@ -1,10 +1,9 @@
-"""The histories of all users, some buckets of users at a time: what answers for everybody are made of."""
+"""The histories of all users, some buckets of users at a time: snapshots and answers for everybody begin with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import polars as pl
 
@@ -17,20 +16,19 @@ from desireline.schema.model import Schema
 EVENTS = 200_000  # held at once, or those of one bucket
 
 
-def histories_before(folder: Path, schema: Schema, as_of: datetime, label: str) -> Iterator[pl.DataFrame]:
+def histories_before(store: EventStore, as_of: datetime, label: str) -> Iterator[pl.DataFrame]:
     """Event frames of whole users with an event before `as_of`, in the order of the store; shows how far it is."""
-    store = EventStore(folder, schema)
-    width = max(1, min(BUCKETS, int(BUCKETS * EVENTS / max(1, store.count()))))
-    with progress(label, store.count()) as advance:
+    total = store.count()
+    width = max(1, min(BUCKETS, int(BUCKETS * EVENTS / max(1, total))))
+    with progress(label, total) as advance:
         for bucket in range(0, BUCKETS, width):
             events = store.read_bucket(bucket, min(bucket + width, BUCKETS), before=as_of)
-            history = behaviour(events, as_of, schema)
+            history = behaviour(cut(events, as_of)[0], store.schema)
             if history.height:
                 yield history
             advance(events.height)
 
 
-def behaviour(events: pl.DataFrame, as_of: datetime, schema: Schema) -> pl.DataFrame:
-    """The events before `as_of` that somebody did: those that merge two ids are no behaviour."""
-    history = cut(events, as_of)[0]
-    return history.filter(pl.col("event") != schema.alias.event) if schema.alias else history
+def behaviour(events: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """The events that somebody did: those that merge two ids are none."""
+    return events.filter(pl.col("event") != schema.alias.event) if schema.alias else events

@@ -83,7 +83,7 @@ def gather_leaving(workspace: Workspace) -> Leaving:
     try:
         known = risks(workspace.folder, fitted, now)
         there = known.filter(~pl.col("segment").is_in(SEGMENTS_OUT))
-        mean = float(there["value"].mean() or 0.0)  # type: ignore[arg-type]  # of numbers
+        mean = float(there["value"].to_numpy().mean()) if there.height else 0.0
         if mean > 0:
             cost = float(f"{COST * mean:.0e}")
             decision = decide(known, math.ceil(CONTACTED * there.height) * cost, Assumptions(cost), iso(now), 0)

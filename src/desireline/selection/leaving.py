@@ -11,16 +11,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError, SettingError
-from desireline.events.clean import Limits, clean
+from desireline.events.cut import cut
+from desireline.events.histories import behaviour, histories_before
+from desireline.events.store import EventStore
 from desireline.schema.model import ChurnSettings
-from desireline.selection.everybody import behaviour, histories_before
 from desireline.selection.fitted import Fitted
+from desireline.sequences.encode import cleaned
 from desireline.tasks.churn.answers import (
     GROUPS,
     ChurnAnswer,
     Explanation,
+    Reason,
     churn_answer,
-    churn_asked,
     explained,
     reasons,
     segments,
@@ -28,8 +30,8 @@ from desireline.tasks.churn.answers import (
 )
 from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import Definition
-from desireline.tasks.churn.questions import ChurnQuestions
-from desireline.tasks.churn.snapshots import first_moment, snapshot
+from desireline.tasks.churn.questions import ChurnQuestions, churn_asked
+from desireline.tasks.churn.snapshots import snapshot
 from desireline.tasks.churn.trial import behaviour_only
 
 READ_BY_NETWORKS = ("recency", "frequency", "tenure", "breadth", "rhythm")
@@ -50,32 +52,33 @@ def check_definition(asked: ChurnSettings, fitted: Fitted) -> None:
 def leaving(fitted: Fitted, history: pl.DataFrame, as_of: datetime) -> ChurnAnswer | None:
     """The answer for the one user of a history before `as_of`; None when cleaning leaves no event of it."""
     questions = churn_asked(history, fitted.prepared, as_of)
-    return _answer(fitted, questions, history) if len(questions) else None
+    if len(questions) == 0:
+        return None
+    return _answer(fitted, questions, _why(fitted, questions, _shares(fitted, questions), history))
 
 
 def explanation(fitted: Fitted, events: pl.DataFrame, as_of: datetime) -> Explanation | None:
     """The answer for one user with every number behind it; None when cleaning leaves no event before `as_of`."""
     schema = fitted.prepared.schema
-    history = behaviour(events, as_of, schema)
+    history = behaviour(cut(events, as_of)[0], schema)
     questions = churn_asked(history, fitted.prepared, as_of)
     if len(questions) == 0:
         return None
-    row, shares = questions.rows.row(0, named=True), _shares(fitted, questions)
-    why = reasons(row, shares, history, schema, questions.of, _looks_at(fitted))
-    return explained(_answer(fitted, questions, history), fitted.id, row, shares, why, schema)
+    shares = _shares(fitted, questions)
+    why = _why(fitted, questions, shares, history)
+    row = questions.rows.row(0, named=True)
+    return explained(_answer(fitted, questions, why), fitted.id, row, shares, why, schema)
 
 
 def leaving_all(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[pl.DataFrame]:
     """`user, as_of, horizon_s, probability, segment` of every user with an event before `as_of`."""
     for questions in _questions(folder, fitted, as_of):
-        yield pl.DataFrame(
-            {
-                "user": questions.rows["user"],
-                "as_of": questions.rows["as_of"],
-                "horizon_s": (questions.horizon_us + questions.of.gap_us) / 1e6,
-                "probability": 1 / (1 + np.exp(-_log_odds(fitted, questions))),
-                "segment": pl.Series(_segments(fitted, questions.rows), dtype=pl.String),
-            }
+        yield questions.rows.select(
+            "user",
+            "as_of",
+            horizon_s=(pl.col("horizon_us") + questions.of.gap_us) / 1e6,
+            probability=pl.Series(_probability(fitted, questions)),
+            segment=pl.Series(_segments(fitted, questions.rows), dtype=pl.String),
         )
 
 
@@ -83,13 +86,12 @@ def effects(
     folder: Path, fitted: Fitted, as_of: datetime, treatment: str, effect: Callable[[pl.DataFrame], NDArray[np.float64]]
 ) -> pl.DataFrame:
     """Every user's `user, uplift`: the effect on a snapshot that, as in the experiment, sees no assignment."""
-    schema, prepared = fitted.prepared.schema, fitted.prepared
-    limits, of, begin = Limits.from_json(prepared.counts["limits"]), Definition.of(schema.churn), first_moment(prepared)
+    prepared = fitted.prepared
+    of = Definition.of(prepared.schema.churn)
     parts = [pl.DataFrame(schema={"user": pl.String, "uplift": pl.Float64})]
-    for history in histories_before(folder, schema, as_of, "churn: uplift"):
-        rows = snapshot(
-            clean(behaviour_only(history, treatment), schema.clean, limits).events, as_of, begin, schema, of
-        )
+    for history in histories_before(EventStore(folder, prepared.schema), as_of, "churn: uplift"):
+        events = cleaned(behaviour_only(history, treatment), prepared)
+        rows = snapshot(events, as_of, prepared.begin, prepared.schema, of)
         parts.append(rows.select("user", uplift=pl.Series(effect(rows), dtype=pl.Float64)))
     return pl.concat(parts)
 
@@ -104,12 +106,15 @@ def risks(folder: Path, fitted: Fitted, as_of: datetime) -> pl.DataFrame:
             "With churn.own_gaps everybody has a horizon of their own, and being away for one is no loss of a year: "
             "compare without it before you decide."
         )
-    parts = []
-    for questions in _questions(folder, fitted, as_of):
-        known = questions.rows.select("user", value=pl.col("value_365d").fill_null(0.0).clip(0.0))
-        probability = 1 / (1 + np.exp(-_log_odds(fitted, questions)))
-        segment = pl.Series("segment", _segments(fitted, questions.rows), dtype=pl.String)
-        parts.append(known.with_columns(pl.Series("probability", probability), segment))
+    parts = [
+        questions.rows.select(
+            "user",
+            value=pl.col("value_365d").fill_null(0.0).clip(0.0),
+            probability=pl.Series(_probability(fitted, questions)),
+            segment=pl.Series(_segments(fitted, questions.rows), dtype=pl.String),
+        )
+        for questions in _questions(folder, fitted, as_of)
+    ]
     found = pl.concat(parts) if parts else pl.DataFrame()
     if found.height == 0 or not (found["value"] > 0).any():
         raise DataError(
@@ -120,32 +125,35 @@ def risks(folder: Path, fitted: Fitted, as_of: datetime) -> pl.DataFrame:
 
 
 def _questions(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[ChurnQuestions]:
-    for history in histories_before(folder, fitted.prepared.schema, as_of, "churn: answering"):
+    for history in histories_before(EventStore(folder, fitted.prepared.schema), as_of, "churn: answering"):
         questions = churn_asked(history, fitted.prepared, as_of)
         if len(questions):
             yield questions
 
 
-def _answer(fitted: Fitted, questions: ChurnQuestions, history: pl.DataFrame) -> ChurnAnswer:
-    row = questions.rows.row(0, named=True)
-    schema, shares = fitted.prepared.schema, _shares(fitted, questions)
-    why = reasons(row, shares, history, schema, questions.of, _looks_at(fitted))
+def _answer(fitted: Fitted, questions: ChurnQuestions, why: list[Reason]) -> ChurnAnswer:
     log_odds = float(_log_odds(fitted, questions)[0])
     return churn_answer(questions, 0, log_odds, _segments(fitted, questions.rows)[0], why)
+
+
+def _why(
+    fitted: Fitted, questions: ChurnQuestions, shares: dict[str, float] | None, history: pl.DataFrame
+) -> list[Reason]:
+    row, predictor = questions.rows.row(0, named=True), fitted.predictor
+    known = predictor.scorer.looks_at or tuple(GROUPS) if isinstance(predictor, ChurnBaseline) else READ_BY_NETWORKS
+    return reasons(row, shares, history, fitted.prepared.schema, questions.of, known)
 
 
 def _log_odds(fitted: Fitted, questions: ChurnQuestions) -> NDArray[np.float64]:
     return np.concatenate([predicted for _, _, predicted in fitted.predictions(questions)])
 
 
+def _probability(fitted: Fitted, questions: ChurnQuestions) -> NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-_log_odds(fitted, questions))), np.float64)
+
+
 def _shares(fitted: Fitted, questions: ChurnQuestions) -> dict[str, float] | None:
     return fitted.predictor.shares(questions.rows[:1]) if isinstance(fitted.predictor, ChurnBaseline) else None
-
-
-def _looks_at(fitted: Fitted) -> tuple[str, ...]:
-    if isinstance(fitted.predictor, ChurnBaseline):
-        return fitted.predictor.scorer.looks_at or tuple(GROUPS)
-    return READ_BY_NETWORKS
 
 
 def _segments(fitted: Fitted, rows: pl.DataFrame) -> list[str]:

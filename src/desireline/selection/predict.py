@@ -12,7 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError, UnknownUserError
-from desireline.selection.everybody import behaviour, histories_before
+from desireline.events.cut import cut
+from desireline.events.histories import behaviour, histories_before
+from desireline.events.store import EventStore
 from desireline.selection.fitted import Fitted, Panel, thoughts
 from desireline.selection.leaving import leaving, leaving_all
 from desireline.selection.strangers import FALLBACK, item_predictions, said_of
@@ -49,7 +51,7 @@ def answer(
     stranger : not a user of the log, so that recommend answers without any event too. Raises UnknownUserError when no
     event lies before `as_of` otherwise.
     """
-    history = behaviour(events, as_of, fitted.prepared.schema)
+    history = behaviour(cut(events, as_of)[0], fitted.prepared.schema)
     if fitted.task.name == Churn.name:
         told = leaving(fitted, history, as_of)
         if told is None:
@@ -116,7 +118,8 @@ def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) ->
     if fitted.task.name == Churn.name:
         yield from leaving_all(folder, fitted, as_of)
         return
-    for history in histories_before(folder, fitted.prepared.schema, as_of, f"{fitted.task.name}: answering"):
+    store = EventStore(folder, fitted.prepared.schema)
+    for history in histories_before(store, as_of, f"{fitted.task.name}: answering"):
         questions = asked_now(encode_events(history, fitted.prepared), to_us(as_of))
         if len(questions):
             yield from _frames(fitted, questions, wishes)

@@ -21,14 +21,24 @@ def encode_events(events: pl.DataFrame, prepared: Prepared) -> Sequences:
 
     Cleaned by the same rules and limits as the prepared log; what is unknown gets id 1.
     """
-    return encode_with_ids(events, prepared)[0]
+    return encode_cleaned(cleaned(events, prepared), prepared)
 
 
 def encode_with_ids(events: pl.DataFrame, prepared: Prepared) -> tuple[Sequences, NDArray[np.int64]]:
     """As `encode_events`, and int64 [N]: the id in the log of each event that cleaning leaves, in the same order."""
+    rows = cleaned(events, prepared)
+    return encode_cleaned(rows, prepared), rows["event_id"].to_numpy()
+
+
+def cleaned(events: pl.DataFrame, prepared: Prepared) -> pl.DataFrame:
+    """What cleaning by the prepared log's rules and limits leaves of an event frame of whole users."""
+    return clean(events, prepared.schema.clean, Limits.from_json(prepared.counts["limits"])).events
+
+
+def encode_cleaned(events: pl.DataFrame, prepared: Prepared) -> Sequences:
+    """As `encode_events`, of events that are clean already: all of them, in their order."""
     schema: Schema = prepared.schema
-    cleaned = clean(events, schema.clean, Limits.from_json(prepared.counts["limits"])).events
-    rows = with_sessions(cleaned, schema.prepare.session_gap_s)
+    rows = with_sessions(events, schema.prepare.session_gap_s)
     codes: dict[str, NDArray[np.int32]] = {"item": prepared.vocabularies["item"].encode(rows["item"])}
     for name in category_fields(schema, "event"):
         codes[name] = prepared.vocabularies[f"field_{name}"].encode(rows[name])
@@ -37,4 +47,4 @@ def encode_with_ids(events: pl.DataFrame, prepared: Prepared) -> tuple[Sequences
     columns["value_bin"] = prepared.bins["value_bin"].encode(columns["value"])
     for name in number_fields(schema):
         columns[f"bin_{name}"] = prepared.bins[f"bin_{name}"].encode(columns[f"number_{name}"])
-    return Sequences(sequences.users, sequences.offsets, columns), rows["event_id"].to_numpy()
+    return Sequences(sequences.users, sequences.offsets, columns)

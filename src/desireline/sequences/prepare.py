@@ -27,6 +27,7 @@ from desireline.core.progress import progress
 from desireline.events.clean import Limits, clean, fit_limits
 from desireline.events.cut import cut
 from desireline.events.frame import BUCKETS, content_hash
+from desireline.events.histories import behaviour
 from desireline.events.roles import Roles
 from desireline.events.sessions import with_sessions
 from desireline.events.store import EventStore
@@ -60,8 +61,7 @@ def prepare_part(job: Job, lo: int, hi: int) -> dict[str, Any]:
     events = store.read_bucket(lo, hi, before=job.cut)
     if job.until is not None:
         events = cut(events, job.until)[0]
-    if job.schema.alias:
-        events = events.filter(pl.col("event") != job.schema.alias.event)
+    events = behaviour(events, job.schema)
     out = job.out / f"{lo:02d}"
     counts: dict[str, Any] = {"lo": lo, "read": events.height, "removed": {}, "clipped": 0}
     sides: dict[str, pl.DataFrame] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,12 @@ class Prepared:
     def cut_us(self) -> int:
         """The cut in microseconds since 1970 UTC."""
         return to_us(self.cut)
+
+    @cached_property
+    def begin(self) -> datetime:
+        """The first moment of the cleaned log: before it nobody could be seen."""
+        first = int(np.asarray(self.before["time"]).min(initial=self.cut_us))
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first)
 
     @cached_property
     def timeline(self) -> Sequences:

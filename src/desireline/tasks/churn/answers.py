@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -17,26 +17,14 @@ import polars as pl
 from rich.table import Table
 
 from desireline.core.files import read_json, write_json
-from desireline.events.clean import Limits, clean
+from desireline.events.frame import TIME
 from desireline.events.roles import Roles
 from desireline.features.definitions import definitions
 from desireline.schema.model import Schema
-from desireline.sequences.encode import encode_events
-from desireline.sequences.prepared import Prepared, iso, to_us
-from desireline.tasks.answers import asked_now
+from desireline.sequences.prepared import Prepared, iso
 from desireline.tasks.churn.definition import DAY_US, Definition
 from desireline.tasks.churn.questions import ChurnQuestions
-from desireline.tasks.churn.season import Season
-from desireline.tasks.churn.snapshots import (
-    OWN,
-    YEAR,
-    first_moment,
-    horizon_us,
-    is_asked,
-    kept_path,
-    present_rows,
-    snapshot,
-)
+from desireline.tasks.churn.snapshots import OWN, YEAR, is_asked, kept_path, present_rows
 
 SHOWN = 4  # reasons of an answer
 EVIDENCE = 10  # events behind a reason, the newest
@@ -79,24 +67,6 @@ class ChurnAnswer:
     reasons: list[str]
     evidence: list[list[int]]
     level: str
-
-
-def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> ChurnQuestions:
-    """One question a user of an event frame of whole users, all strictly before `as_of`; labels are not known."""
-    schema, of = prepared.schema, Definition.of(prepared.schema.churn)
-    cleaned = clean(history, schema.clean, Limits.from_json(prepared.counts["limits"])).events
-    rows = snapshot(cleaned, as_of, first_moment(prepared), schema, of)
-    rows = rows.with_columns(as_of=pl.lit(as_of).cast(pl.Datetime("us", "UTC")), horizon_us=horizon_us(of))
-    sequences = encode_events(cleaned, prepared)
-    now = asked_now(sequences, to_us(as_of))
-    of_user = pl.DataFrame({"user": sequences.users.gather(now.user), "row": now.user, "place": now.place})
-    rows = rows.join(of_user, on="user", how="inner", maintain_order="left")
-    user, place = rows["row"].to_numpy(), rows["place"].to_numpy()
-    rows = rows.drop("row", "place")
-    now_us, horizon = to_us(as_of), rows["horizon_us"].to_numpy()
-    moments, level = np.full(len(user), now_us, np.int64), Season.of(prepared, of, schema.churn.dates).at(now_us)
-    unknown = np.full(len(user), np.nan)
-    return ChurnQuestions(sequences, user, place, moments, rows, unknown, horizon, of, level)
 
 
 def value_edges_at(prepared: Prepared, of: Definition) -> tuple[float, float]:
@@ -191,70 +161,90 @@ def reasons(
     for name, share in (shares or {}).items():
         by_group[group_of(name)] = by_group.get(group_of(name), 0.0) + share
     order = sorted((group for group in GROUPS if group in groups), key=lambda group: -abs(by_group.get(group, 0.0)))
-    told = []
+    facts, told = _Facts.of_user(row, events, schema, of), []
     for group in order:
-        text, evidence = _sentence(group, row, events, schema, of)
+        text, evidence = facts.sentence(group)
         if not text:
             continue
         moves = by_group.get(group) if shares is not None else None
         if moves is not None:
             text = f"{'raises' if moves > 0 else 'lowers'} the risk: {text}"
-        told.append(Reason(text, moves, evidence))
-    return told[:SHOWN]
+        told.append(Reason(text, moves, [int(i) for i in evidence["event_id"].tail(EVIDENCE)]))
+        if len(told) == SHOWN:
+            break
+    return told
 
 
-def _sentence(
-    group: str, row: Mapping[str, object], events: pl.DataFrame, schema: Schema, of: Definition
-) -> tuple[str, list[int]]:
-    """What a group says of the user, and the events that say it; "" where it has nothing to say."""
-    word = " or ".join(schema.types_with("target")) if of.by == "purchase" else "event"
-    a = "an" if word[:1] in "aeiou" else "a"
-    _, target, negative = Roles.of(schema).flags(events)
-    bought, gone = events.filter(pl.Series(target)), events.filter(pl.Series(negative))
-    back = bought if of.by == "purchase" else events
+@dataclass(frozen=True)
+class _Facts:
+    """One user: the snapshot's row, all events, and those that are targets, negative, and returns.
 
-    def number(name: str) -> float | None:
-        value = row.get(name)
+    word : what must stay away, with its article
+    """
+
+    row: Mapping[str, object]
+    of: Definition
+    events: pl.DataFrame
+    bought: pl.DataFrame
+    gone: pl.DataFrame
+    back: pl.DataFrame
+    word: str
+
+    @staticmethod
+    def of_user(row: Mapping[str, object], events: pl.DataFrame, schema: Schema, of: Definition) -> _Facts:
+        _, target, negative = Roles.of(schema).flags(events)
+        bought, gone = events.filter(pl.Series(target)), events.filter(pl.Series(negative))
+        back = bought if of.by == "purchase" else events
+        word = " or ".join(schema.types_with("target")) if of.by == "purchase" else "event"
+        return _Facts(row, of, events, bought, gone, back, word)
+
+    def number(self, name: str) -> float | None:
+        value = self.row.get(name)
         return float(value) if isinstance(value, int | float) and value == value else None
 
-    def ids(frame: pl.DataFrame) -> list[int]:
-        return [int(i) for i in frame["event_id"].tail(EVIDENCE)]
+    def sentence(self, group: str) -> tuple[str, pl.DataFrame]:
+        """What a group says of the user, and the events that say it; "" where it has nothing to say."""
+        a_word, year_ago = f"{'an' if self.word[:1] in 'aeiou' else 'a'} {self.word}", self._as_of() - YEAR
+        match group:
+            case "recency":
+                return self._recency()
+            case "frequency":
+                days, half = self.number("returns_365d") or 0.0, self.number("returns_180d") or 0.0
+                lately = f", {half:.0f} of them in its last half" if days else ""
+                return f"{_count(days, 'day')} with {a_word} in the last year{lately}", self.back
+            case "value" if self.bought["value"].is_not_null().any():
+                bought, gone = (part.filter(pl.col("time") >= year_ago) for part in (self.bought, self.gone))
+                spent, returned = float(bought["value"].abs().sum()), float(gone["value"].abs().sum())
+                less = f", {returned:,.2f} of it taken back" if returned else ""
+                worth = f"value of {spent:,.2f}" if spent else "nothing of value"
+                return f"{worth} in the last year{less}", bought.sort("value", nulls_last=False)
+            case "tenure" if (first := self.number("days_since_first_return")) is not None:
+                return f"first {self.word} {_days(first)} ago", self.back.head(1)
+            case "season" if (then := self.number("returns_year_ago")) is not None:
+                begins = year_ago + timedelta(microseconds=self.of.gap_us)
+                ends = begins + timedelta(microseconds=self.of.horizon_us)
+                if self.back.filter(pl.col("time") < ends).height:  # else the user came after it
+                    inside = self.back.filter(pl.col("time") >= begins, pl.col("time") < ends)
+                    return f"{_count(then, 'day')} with {a_word} in the same season a year ago", inside
+            case "cancels" if self.gone.height:
+                return f"{self.gone.height} taken back, worth {self.gone['value'].abs().sum():,.2f}", self.gone
+            case "breadth" if (different := self.number("distinct_item")) is not None:
+                return f"{_count(different, 'different item')} so far", self.back
+        return "", self.events.clear()
 
-    since, gap = number("days_since_return"), number("return_gap_median_d")
-    if group == "recency":
+    def _recency(self) -> tuple[str, pl.DataFrame]:
+        since, gap = self.number("days_since_return"), self.number("return_gap_median_d")
         if since is None:
-            return f"no {word} so far", ids(events.tail(1))
+            return f"no {self.word} so far", self.events.tail(1)
         usual = ""
         if gap:
             late = f"{since / gap:.1f} times" if since >= gap else "within"
             usual = f", {late} the usual gap of {_days(gap)}"
-        return f"last {word} {_days(since)} ago{usual}", ids(back.filter(pl.col("time") == back["time"].max()))
-    if group == "frequency":
-        days, half = number("returns_365d") or 0.0, number("returns_180d") or 0.0
-        lately = f", {half:.0f} of them in its last half" if days else ""
-        return f"{_count(days, 'day')} with {a} {word} in the last year{lately}", ids(back)
-    if group == "value" and bought["value"].is_not_null().any():
-        begins = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR
-        recent = bought.filter(pl.col("time") >= begins)
-        spent, returned = (float(part.filter(pl.col("time") >= begins)["value"].abs().sum()) for part in (bought, gone))
-        less = f", {returned:,.2f} of it taken back" if returned else ""
-        worth = f"value of {spent:,.2f}" if spent else "nothing of value"
-        return f"{worth} in the last year{less}", ids(recent.sort("value", nulls_last=False))
-    if group == "tenure" and (first := number("days_since_first_return")) is not None:
-        return f"first {word} {_days(first)} ago", ids(back.head(1))
-    if group == "season" and (earlier := number("returns_year_ago")) is not None:
-        first = number("days_since_first_return") or 0.0
-        if first * DAY_US <= YEAR // timedelta(microseconds=1) - of.gap_us - of.horizon_us:
-            return "", []  # came after it
-        begins = pl.lit(row["as_of"]).cast(pl.Datetime("us", "UTC")) - YEAR + timedelta(microseconds=of.gap_us)
-        ends = begins + timedelta(microseconds=of.horizon_us)
-        inside = back.filter(pl.col("time") >= begins, pl.col("time") < ends)
-        return f"{_count(earlier, 'day')} with {a} {word} in the same season a year ago", ids(inside)
-    if group == "cancels" and gone.height:
-        return f"{gone.height} taken back, worth {gone['value'].abs().sum():,.2f}", ids(gone)
-    if group == "breadth" and (different := number("distinct_item")) is not None:
-        return f"{_count(different, 'different item')} so far", ids(back)
-    return "", []
+        newest = self.back.filter(pl.col("time") == self.back["time"].max())
+        return f"last {self.word} {_days(since)} ago{usual}", newest
+
+    def _as_of(self) -> pl.Expr:
+        return pl.lit(self.row["as_of"]).cast(TIME)
 
 
 def _days(days: float) -> str:

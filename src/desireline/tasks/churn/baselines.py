@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from desireline.core.errors import DataError
 from desireline.sequences.prepared import iso
 from desireline.tasks.churn.definition import Definition
-from desireline.tasks.churn.models import RFM, AggregateTrees, Lifetimes, Recency, Scorer, logistic
+from desireline.tasks.churn.models import AggregateTrees, Lifetimes, Scorer, logistic, recency, rfm
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.season import Season
 from desireline.tasks.churn.snapshots import past_rows, present_rows
@@ -20,8 +20,8 @@ from desireline.tasks.interface import Chunks
 from desireline.tasks.stages import Stage
 
 SCORERS: dict[str, Callable[[Definition], Scorer]] = {
-    "recency": lambda of: Recency(),
-    "rfm": lambda of: RFM(),
+    "recency": lambda of: recency(),
+    "rfm": lambda of: rfm(),
     "bg-nbd": lambda of: Lifetimes("bg-nbd", of),
     "mbg-nbd": lambda of: Lifetimes("mbg-nbd", of),
     "pareto-nbd": lambda of: Lifetimes("pareto-nbd", of),

@@ -1,7 +1,7 @@
 """What orders users by the risk that they leave, without a network: rules, buy-till-you-die, and trees on aggregates.
 
-Each learns from rows of past moments (`snapshots.past_rows`) and gives log odds at the log's
-usual level; `season.py` tells how far a moment is from it.
+Each learns from rows of past moments (`snapshots.past_rows`) and gives log odds at the log's usual level;
+`season.py` tells how far a moment is from it.
 """
 
 from __future__ import annotations
@@ -57,76 +57,54 @@ class Scorer(Protocol):
         """Learnt numbers."""
 
 
-class Logistic:
-    """Logistic regression on a few numbers: the common form of the rules below."""
+class Rule:
+    """Logistic regression on a few numbers; with `classes` on the class of each, of so many of equal size."""
 
-    looks_at: tuple[str, ...] | None = ("recency",)
-
-    def __init__(self) -> None:
-        self.weights = np.zeros(1)
-
-    def numbers(self, rows: pl.DataFrame) -> Floats:
-        """float64 [R, F]."""
-        raise NotImplementedError
+    def __init__(self, looks_at: tuple[str, ...], numbers: Sequence[pl.Expr], classes: int | None = None) -> None:
+        self.looks_at: tuple[str, ...] | None = looks_at
+        self.exprs, self.classes = list(numbers), classes
+        self.weights, self.edges = np.zeros(1), np.zeros((len(self.exprs), 0))
 
     def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
-        self.weights = logistic(self.numbers(rows), rows["churned"].to_numpy(), offset=level)
+        if self.classes is not None:
+            shares = np.arange(1, self.classes) / self.classes
+            self.edges = np.quantile(rows.select(self.exprs).to_numpy(), shares, axis=0).T
+        self.weights = logistic(self._numbers(rows), rows["churned"].to_numpy(), offset=level)
         return self.log_odds(rows)
 
     def log_odds(self, rows: pl.DataFrame) -> Floats:
-        numbers = self.numbers(rows)
-        return np.asarray(self.weights[0] + numbers @ self.weights[1:], np.float64)
+        return np.asarray(self.weights[0] + self._numbers(rows) @ self.weights[1:], np.float64)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {"weights": self.weights}
+        return {"weights": self.weights, "edges": self.edges}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self.weights = state["weights"]
+        self.weights, self.edges = state["weights"], state["edges"]
 
     @property
     def parameters(self) -> int:
         return len(self.weights)
 
-
-class Recency(Logistic):
-    """The longer ago, the likelier gone: log days since the last purchase."""
-
-    def numbers(self, rows: pl.DataFrame) -> Floats:
-        since = pl.coalesce("days_since_return", "days_since_first")  # who never bought: since the first event
-        return np.log1p(rows.select(since).to_numpy())
-
-
-class RFM(Logistic):
-    """Recency, frequency and monetary value, each in five classes of equal size among the users asked about."""
-
-    looks_at: tuple[str, ...] | None = ("recency", "frequency", "value")
-    NUMBERS = (
-        pl.coalesce("days_since_return", "days_since_first").alias("recency"),
-        pl.col("returns_365d").alias("frequency"),
-        pl.col("value_365d").fill_null(0.0).alias("value"),
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.edges = np.zeros((len(self.NUMBERS), CLASSES - 1))
-
-    def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
-        share = np.arange(1, CLASSES) / CLASSES
-        columns = rows.select(self.NUMBERS).to_numpy()
-        self.edges = np.quantile(columns, share, axis=0).T
-        return super().fit(rows, level, seed, everybody)
-
-    def numbers(self, rows: pl.DataFrame) -> Floats:
-        columns = rows.select(self.NUMBERS).to_numpy()
+    def _numbers(self, rows: pl.DataFrame) -> Floats:
+        columns = rows.select(self.exprs).to_numpy()
+        if self.classes is None:
+            return np.asarray(columns, np.float64)
         classes = [np.searchsorted(edges, column) for edges, column in zip(self.edges, columns.T, strict=True)]
         return np.stack(classes, axis=1).astype(np.float64)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        return super().state() | {"edges": self.edges}
 
-    def load(self, state: dict[str, NDArray[Any]]) -> None:
-        super().load(state)
-        self.edges = state["edges"]
+SINCE = pl.coalesce("days_since_return", "days_since_first")  # who never bought: since the first event
+
+
+def recency() -> Rule:
+    """The longer ago, the likelier gone: log days since the last purchase."""
+    return Rule(("recency",), [SINCE.log1p().alias("recency")])
+
+
+def rfm() -> Rule:
+    """Recency, frequency and monetary value, each in five classes of equal size among the users asked about."""
+    frequency, value = pl.col("returns_365d"), pl.col("value_365d").fill_null(0.0)
+    return Rule(("recency", "frequency", "value"), [SINCE.alias("recency"), frequency, value], CLASSES)
 
 
 class Lifetimes:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from desireline.core.errors import DataError
-from desireline.sequences.prepared import iso, to_us
+from desireline.events.frame import TIME
+from desireline.sequences.encode import cleaned, encode_cleaned
+from desireline.sequences.prepared import Prepared, iso, to_us
+from desireline.sequences.ragged import Sequences
 from desireline.tasks.answers import asked_now
 from desireline.tasks.churn.definition import Definition, is_return
 from desireline.tasks.churn.season import Level, Season
-from desireline.tasks.churn.snapshots import is_asked, present_rows
+from desireline.tasks.churn.snapshots import is_asked, present_rows, snapshot
 from desireline.tasks.questions import Questions
 from desireline.tasks.stages import Stage
 
@@ -40,13 +44,8 @@ def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
     Raises DataError when all of them left, or none.
     """
     timeline, cut = stage.timeline, stage.prepared.cut_us
-    rows = present_rows(stage.prepared, of).filter(is_asked(of))
-    now = asked_now(timeline, cut)
-    place_of = pl.DataFrame({"user": timeline.users.gather(now.user), "row": now.user, "place": now.place})
-    rows = rows.join(place_of, on="user", how="inner", maintain_order="left")
-    user, place = rows["row"].to_numpy(), rows["place"].to_numpy()
+    rows, user, place = _placed(present_rows(stage.prepared, of).filter(is_asked(of)), timeline, cut)
     horizon = rows["horizon_us"].to_numpy()
-    rows = rows.drop("row", "place")
     begin, end = np.full(len(timeline), -1, np.int64), np.full(len(timeline), -1, np.int64)
     begin[user], end[user] = cut + of.gap_us, cut + of.gap_us + horizon
     owner, time = timeline.rows(), np.asarray(timeline["time"])
@@ -64,3 +63,25 @@ def churn_questions(stage: Stage, of: Definition, dates: int) -> ChurnQuestions:
         )
     moments, level = np.full(len(user), cut, np.int64), Season.of(stage.prepared, of, dates).at(cut)
     return ChurnQuestions(timeline, user, place, moments, rows, churned, horizon, of, level)
+
+
+def churn_asked(history: pl.DataFrame, prepared: Prepared, as_of: datetime) -> ChurnQuestions:
+    """One question a user of an event frame of whole users, all strictly before `as_of`; labels are not known."""
+    schema, of, now = prepared.schema, Definition.of(prepared.schema.churn), to_us(as_of)
+    events = cleaned(history, prepared)
+    rows = snapshot(events, as_of, prepared.begin, schema, of).with_columns(as_of=pl.lit(as_of).cast(TIME))
+    sequences = encode_cleaned(events, prepared)
+    rows, user, place = _placed(rows, sequences, now)
+    moments, level = np.full(len(user), now, np.int64), Season.of(prepared, of, schema.churn.dates).at(now)
+    unknown = np.full(len(user), np.nan)
+    return ChurnQuestions(sequences, user, place, moments, rows, unknown, rows["horizon_us"].to_numpy(), of, level)
+
+
+def _placed(
+    rows: pl.DataFrame, timeline: Sequences, as_of_us: int
+) -> tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of users with an event before a moment; each one's row of the timeline, and its last event by then."""
+    now = asked_now(timeline, as_of_us)
+    place_of = pl.DataFrame({"user": timeline.users.gather(now.user), "row": now.user, "place": now.place})
+    found = rows.join(place_of, on="user", how="inner", maintain_order="left")
+    return found.drop("row", "place"), found["row"].to_numpy(), found["place"].to_numpy()

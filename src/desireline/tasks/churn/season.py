@@ -23,7 +23,7 @@ from desireline.core.files import read_json, write_json
 from desireline.sequences.prepared import Prepared, to_us
 from desireline.tasks.churn.definition import DAY_US, Definition
 from desireline.tasks.churn.models import Floats, logistic
-from desireline.tasks.churn.snapshots import first_moment, kept_path, past_rows
+from desireline.tasks.churn.snapshots import kept_path, past_rows
 
 YEAR_US = 365 * DAY_US
 DRIFT = 0.5  # share of the newest level's distance from the one a year before it that is taken to go on
@@ -64,7 +64,7 @@ class Season:
         if path.exists():
             raw = read_json(path)
             return Season(np.array(raw["moments"], np.int64), np.array(raw["levels"], np.float64), raw["comparable_us"])
-        comparable = to_us(first_moment(prepared)) + of.active_us
+        comparable = to_us(prepared.begin) + of.active_us
         found = Season.fitted(past_rows(prepared, of, dates), comparable)
         raw = {"moments": found.moments.tolist(), "levels": found.levels.tolist(), "comparable_us": comparable}
         write_json(path, raw)

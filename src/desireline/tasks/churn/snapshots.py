@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -19,20 +19,19 @@ import numpy as np
 import polars as pl
 
 from desireline.core.files import write_bytes
-from desireline.core.progress import progress
-from desireline.events.clean import Limits, clean
 from desireline.events.cut import cut
-from desireline.events.frame import BUCKETS, content_hash
+from desireline.events.frame import TIME, content_hash
+from desireline.events.histories import histories_before
 from desireline.events.roles import Roles
 from desireline.events.store import EventStore
 from desireline.features.batch import batch_features
 from desireline.schema.model import Schema
+from desireline.sequences.encode import cleaned
 from desireline.sequences.prepared import Prepared
 from desireline.tasks.churn.definition import DAY_US, Definition
 
 VERSION = 3  # of the rows kept on disk
 MOST_ROWS = 400_000
-READ_EVENTS = 500_000  # events held at once, or the users of one bucket
 YEAR = timedelta(days=365)
 OWN = {  # name: (unit, meaning); what a snapshot has beside the features
     "returns": ("days", "days with a purchase, ever"),
@@ -51,7 +50,7 @@ OWN = {  # name: (unit, meaning); what a snapshot has beside the features
 def snapshot(
     events: pl.DataFrame, as_of: datetime | pl.Series, begin: datetime, schema: Schema, of: Definition
 ) -> pl.DataFrame:
-    """One row a user: `user`, every feature, and the columns of OWN.
+    """One row a user: `user`, every feature, the columns of OWN, and `horizon_us`.
 
     events : event frame of whole users in the order of ORDER, cleaned, all strictly before `as_of`
     as_of : one moment, or that of each event's user
@@ -61,7 +60,7 @@ def snapshot(
     """
     features = batch_features(events, as_of, schema)
     _, target, negative = Roles.of(schema).flags(events)
-    moment = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
+    moment = pl.lit(as_of).cast(TIME)
     kept = events.select("user", "time", as_of=moment)
     kept = kept.filter(pl.Series(target if of.by == "purchase" else np.ones(events.height, bool)))
     now, first_now = pl.col("as_of"), pl.col("as_of").first()
@@ -89,7 +88,8 @@ def snapshot(
     own = own.join(value, on="user", how="left")
     own = own.with_columns(overdue=pl.col("days_since_return") / pl.col("return_gap_median_d"))
     whole = features.join(own.select("user", *OWN), on="user", how="left", maintain_order="left")
-    return whole.with_columns(pl.col("returns", "returns_180d", "returns_365d").fill_null(0.0))
+    whole = whole.with_columns(pl.col("returns", "returns_180d", "returns_365d").fill_null(0.0))
+    return whole.with_columns(horizon_us=horizon_us(of))
 
 
 def is_asked(of: Definition) -> pl.Expr:
@@ -128,19 +128,13 @@ def past_moments(of: Definition, begin: datetime, at: datetime, recent: int) -> 
 
 def past_rows(prepared: Prepared, of: Definition, recent: int) -> pl.DataFrame:
     """Snapshots of past moments with `as_of`, `horizon_us` and `churned` (1.0: gone), of the users asked about."""
-    moments = past_moments(of, first_moment(prepared), prepared.cut, recent)
+    moments = past_moments(of, prepared.begin, prepared.cut, recent)
     return _kept(prepared, f"past-{recent}", of, lambda: _rows(prepared, of, moments, labelled=True))
 
 
 def present_rows(prepared: Prepared, of: Definition) -> pl.DataFrame:
     """The snapshot as of the cut with `as_of` and `horizon_us`, of all users."""
     return _kept(prepared, "present", of, lambda: _rows(prepared, of, [prepared.cut], labelled=False))
-
-
-def first_moment(prepared: Prepared) -> datetime:
-    """Of the cleaned log: before it nobody could be seen."""
-    first = int(np.asarray(prepared.before["time"]).min(initial=prepared.cut_us))
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first)
 
 
 def kept_path(prepared: Prepared, name: str, of: Definition) -> Path:
@@ -161,32 +155,17 @@ def _kept(prepared: Prepared, name: str, of: Definition, make: Callable[[], pl.D
 
 
 def _rows(prepared: Prepared, of: Definition, moments: Sequence[datetime], labelled: bool) -> pl.DataFrame:
-    begin, schema = first_moment(prepared), prepared.schema
-    store = EventStore(prepared.workspace, schema)
-    limits = Limits.from_json(prepared.counts["limits"])
-    users, total = int(prepared.counts["before"]["users"]), store.count()
-    share = min(1.0, MOST_ROWS / max(1, users * len(moments))) if labelled else 1.0
-    width = max(1, min(BUCKETS, int(BUCKETS * READ_EVENTS / max(1, total))))
+    schema, store = prepared.schema, EventStore(prepared.workspace, prepared.schema)
+    share = min(1.0, MOST_ROWS / max(1, prepared.counts["before"]["users"] * len(moments))) if labelled else 1.0
+    drawn = (content_hash(pl.col("user")).reinterpret(signed=False) / 2.0**64) < share
     parts: list[pl.DataFrame] = []
-    with progress("snapshots", BUCKETS * max(1, len(moments)), "bucket moments") as advance:
-        for lo in range(0, BUCKETS, width):
-            events = cut(store.read_bucket(lo, min(lo + width, BUCKETS), before=prepared.cut), prepared.cut)[0]
-            if schema.alias:
-                events = events.filter(pl.col("event") != schema.alias.event)
-            if share < 1:
-                drawn = (content_hash(pl.col("user")).reinterpret(signed=False) / 2.0**64) < share
-                events = events.filter(drawn)
-            cleaned = clean(events, schema.clean, limits).events
-            returns = returns_of(cleaned, of, schema)
-            for moment in moments:
-                seen = cut(cleaned, moment)[0]
-                rows = snapshot(seen, moment, begin, schema, of)
-                now = pl.lit(moment).cast(pl.Datetime("us", "UTC"))
-                rows = rows.with_columns(as_of=now, horizon_us=horizon_us(of))
-                if labelled:
-                    rows = with_labels(rows.filter(is_asked(of)), returns, of)
-                parts.append(rows)
-                advance(min(width, BUCKETS - lo))
+    for history in histories_before(store, prepared.cut, "snapshots") if moments else []:
+        events = cleaned(history.filter(drawn) if share < 1 else history, prepared)
+        returns = returns_of(events, of, schema)
+        for moment in moments:
+            rows = snapshot(cut(events, moment)[0], moment, prepared.begin, schema, of)
+            rows = rows.with_columns(as_of=pl.lit(moment).cast(TIME))
+            parts.append(with_labels(rows.filter(is_asked(of)), returns, of) if labelled else rows)
     return pl.concat(parts) if parts else pl.DataFrame()
 
 

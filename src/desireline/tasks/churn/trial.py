@@ -14,23 +14,14 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from desireline.core.errors import DataError
-from desireline.core.progress import progress
 from desireline.events.clean import Limits, clean
 from desireline.events.cut import cut
-from desireline.events.frame import BUCKETS
+from desireline.events.histories import histories_before
 from desireline.events.store import EventStore
 from desireline.schema.model import ChurnSettings, Schema
 from desireline.sequences.prepared import Prepared, iso
 from desireline.tasks.churn.definition import Definition
-from desireline.tasks.churn.snapshots import (
-    READ_EVENTS,
-    first_moment,
-    horizon_us,
-    is_asked,
-    returns_of,
-    snapshot,
-    with_labels,
-)
+from desireline.tasks.churn.snapshots import is_asked, returns_of, snapshot, with_labels
 
 LEAST = 100  # users an arm: with fewer no effect that a contact can have is seen
 
@@ -64,33 +55,24 @@ def read_trial(prepared: Prepared, settings: ChurnSettings, at: datetime) -> Tri
     assert settings.treatment is not None
     assert settings.treated is not None
     schema, of = prepared.schema, Definition.of(prepared.schema.churn)
-    store = EventStore(prepared.workspace, schema)
+    store, limits = EventStore(prepared.workspace, schema), Limits.from_json(prepared.counts["limits"])
     end = min(at, store.span()[1] + timedelta(microseconds=1))
     _require_two_arms(store, settings.treatment, settings.treated, end)
-    limits, begin = Limits.from_json(prepared.counts["limits"]), first_moment(prepared)
     dropped = dict.fromkeys(("later assignment of a user", "without a history", "not asked about", "not over yet"), 0)
-    parts, total = [], store.count()
-    width = max(1, min(BUCKETS, int(BUCKETS * READ_EVENTS / max(1, total))))
-    with progress("experiment", BUCKETS, "buckets") as advance:
-        for lo in range(0, BUCKETS, width):
-            events = cut(store.read_bucket(lo, min(lo + width, BUCKETS), before=end), end)[0]
-            if schema.alias:
-                events = events.filter(pl.col("event") != schema.alias.event)
-            marks = events.filter(pl.col(settings.treatment).is_not_null())
-            first = marks.group_by("user", maintain_order=True).agg(
-                as_of=pl.col("time").first(), treated=pl.col(settings.treatment).first() == settings.treated
-            )
-            dropped["later assignment of a user"] += marks.height - first.height
-            rows = assigned_rows(behaviour_only(events, settings.treatment), first, limits, begin, schema, of)
-            dropped["without a history"] += first.height - rows.height
-            asked = rows.filter(is_asked(of))
-            dropped["not asked about"] += rows.height - asked.height
-            over = asked.filter(
-                pl.col("as_of") + pl.duration(microseconds=pl.col("horizon_us") + of.gap_us) <= pl.lit(end)
-            )
-            dropped["not over yet"] += asked.height - over.height
-            parts.append(over)
-            advance(min(width, BUCKETS - lo))
+    parts = []
+    for events in histories_before(store, end, "experiment"):
+        marks = events.filter(pl.col(settings.treatment).is_not_null())
+        first = marks.group_by("user", maintain_order=True).agg(
+            as_of=pl.col("time").first(), treated=pl.col(settings.treatment).first() == settings.treated
+        )
+        dropped["later assignment of a user"] += marks.height - first.height
+        rows = assigned_rows(behaviour_only(events, settings.treatment), first, limits, prepared.begin, schema, of)
+        dropped["without a history"] += first.height - rows.height
+        asked = rows.filter(is_asked(of))
+        dropped["not asked about"] += rows.height - asked.height
+        over = asked.filter(pl.col("as_of") + pl.duration(microseconds=pl.col("horizon_us") + of.gap_us) <= pl.lit(end))
+        dropped["not over yet"] += asked.height - over.height
+        parts.append(over)
     found = Trial(settings.treatment, pl.concat(parts).sort("user"), dropped)
     _require_users(found, of, end)
     return found
@@ -111,7 +93,7 @@ def assigned_rows(
     later = clean(theirs.filter(~is_past).drop("moment"), schema.clean, limits).events
     moments = past.select("user").join(first, on="user", how="left", maintain_order="left")["as_of"]
     rows = snapshot(past, moments, begin, schema, of)
-    rows = rows.join(first, on="user", how="inner", maintain_order="left").with_columns(horizon_us=horizon_us(of))
+    rows = rows.join(first, on="user", how="inner", maintain_order="left")
     return with_labels(rows, returns_of(later, of, schema), of)
 
 
