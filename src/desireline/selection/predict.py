@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,17 @@ def answer(
     if fitted.task.name == "next_event":
         _, _, predicted = next(fitted.predictions(questions))
         return next_event_answer(user, to_us(as_of), predicted, 0, wishes.k, fitted.prepared, _timed(fitted))
-    _, _, predicted = next(item_predictions(fitted, questions))
+    panel, thought = fitted.predictor, None
+    if isinstance(panel, Panel) and not without_known_item(questions)[0]:
+        ((_, _, thought),) = thoughts(panel.sources, questions)  # asked once, for the scores and for the reasons
+        predicted = panel.judge(thought, item_histories(questions))
+    else:
+        _, _, predicted = next(item_predictions(fitted, questions))
     ids, scores = item_lists(
         predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
     )
     there = ids[0] > 0
-    facts, sources = explained(fitted, questions, event_ids, ids[0, there])
+    facts, sources = explained(fitted, questions, event_ids, ids[0, there], thought)
     return recommendation(user, to_us(as_of), ids[0, there], scores[0, there], facts, sources, fitted.prepared)
 
 
@@ -84,26 +89,31 @@ def no_history(user: str, as_of: datetime) -> UnknownUserError:
 
 
 def explained(
-    fitted: Fitted, questions: Questions, event_ids: NDArray[np.int64], ids: NDArray[np.int32]
+    fitted: Fitted,
+    questions: Questions,
+    event_ids: NDArray[np.int64],
+    ids: NDArray[np.int32],
+    thought: Sequence[NDArray[np.float32]] | None,
 ) -> tuple[list[list[Reason]], list[str]]:
     """For each item of one question's list what speaks for it, and the source that thinks most of it.
 
     event_ids : int64 [N], the ids in the log of the question's events
+    thought : float32 [1, items] each, what a panel's sources think of every item
     """
     facts = reasons(ids.tolist(), Own.of(questions, 0, event_ids), fitted.prepared, _timed(fitted))
     if without_known_item(questions)[0]:
         return [[Reason(said_of(questions), []), *found] for found in facts], [FALLBACK] * len(ids)
-    if not isinstance(fitted.predictor, Panel):
+    if thought is None or not isinstance(fitted.predictor, Panel):
         return facts, [fitted.name] * len(ids)
-    sources, places = thought_most(fitted.predictor, questions, ids)
+    sources, places = thought_most([source.name for source in fitted.predictor.sources], thought, ids)
     return [[*found, Reason(place, [])] for found, place in zip(facts, places, strict=True)], sources
 
 
-def thought_most(panel: Panel, questions: Questions, ids: NDArray[np.int32]) -> tuple[list[str], list[str]]:
+def thought_most(
+    names: Sequence[str], thought: Sequence[NDArray[np.float32]], ids: NDArray[np.int32]
+) -> tuple[list[str], list[str]]:
     """For each item of one question's list the source that thinks most of it; its place there and at the next."""
-    ((_, _, thought),) = thoughts(panel.sources, questions)
     places = np.stack([(logs[0, FIRST:] > logs[0, ids][:, None]).sum(axis=1) + 1 for logs in thought], axis=1)
-    names = [source.name for source in panel.sources]
     sources, words = [], []
     for row in places:
         first, *second = np.argsort(row, kind="stable")[:2].tolist()
