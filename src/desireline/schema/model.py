@@ -209,6 +209,26 @@ class ChurnSettings(_Strict):
         return self
 
 
+class AnomalySettings(_Strict):
+    """What is looked at for fraud; what is null is read off the schema and the log, and told."""
+
+    window_d: float | None = Field(
+        None, gt=0, description="days up to the question whose events are judged; null: as many as the cut holds out"
+    )
+    orders: list[str] | None = Field(
+        None, description="event types that are orders; null: those named like a purchase, else the targets"
+    )
+    seller: str | None = Field(
+        None, description="category field of who gains from an event (seller, shop, merchant); null: the item gains"
+    )
+    rating: str | None = Field(None, description="number field with a review's stars; null: a field named like it")
+    text: str | None = Field(None, description="text field of a review; null: the first text field of events")
+    capacity: int = Field(100, ge=1, description="alerts that people can look at; the queue's length")
+    audit: float = Field(
+        0.05, ge=0, lt=1, description="share of the queue drawn at random, so that what is missed can be estimated"
+    )
+
+
 class Schema(_Strict):
     """One deployment's whole configuration; see the fields' comments in a written `desireline.yaml`."""
 
@@ -239,6 +259,7 @@ class Schema(_Strict):
     encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
     churn: ChurnSettings = Field(default_factory=ChurnSettings)
+    anomaly: AnomalySettings = Field(default_factory=AnomalySettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 
     @model_validator(mode="after")
@@ -253,6 +274,17 @@ class Schema(_Strict):
             raise ValueError(f"churn.treatment: {arm!r} is no category field; declare it under `fields`")
         if arm is not None and self.fields[arm].of != "event":
             raise ValueError(f"churn.treatment: the field {arm!r} describes the item; an arm is of an event")
+        asked = self.anomaly
+        for key, field, kind in (
+            ("seller", asked.seller, "category"),
+            ("rating", asked.rating, "number"),
+            ("text", asked.text, "text"),
+        ):
+            if field is not None and (field not in self.fields or self.fields[field].kind != kind):
+                raise ValueError(f"anomaly.{key}: {field!r} is no {kind} field; declare it under `fields`")
+        wrong = [name for name in self.anomaly.orders or [] if name not in self.types]
+        if wrong:
+            raise ValueError(f"anomaly.orders: {wrong[0]!r} is no event type; known are {', '.join(self.types)}")
         return self
 
     def types_with(self, role: Role) -> list[str]:

@@ -48,6 +48,12 @@ def _n(names: str) -> tuple[str, ...]:
 
 _WANTED: tuple[Role, ...] = ("target", "positive")
 
+ORDER_WORDS = _n(
+    "purchase buy bought order transaction sale payment pay conversion subscribe renew 购买 下单 支付 成交 订购"
+)
+REVIEW_WORDS = _n("review rate rating feedback 评价 评分 点评")
+RATING_WORDS = _n("rating stars star score overall 评分 星级")
+
 # In the order in which they happen: at equal times a view comes before its purchase, a purchase before its return.
 EVENT_WORDS = (
     EventWord(_n("login signin logon logout signout register signup 登录 登陆 注册 退出"), ()),
@@ -61,19 +67,14 @@ EVENT_WORDS = (
     EventWord(_n("cart addtocart add2cart addcart basket addtobasket 加购 加购物车 加入购物车"), _WANTED),
     EventWord(_n("removefromcart removecart removefrombasket 移出购物车"), ("negative",)),
     EventWord(_n("checkout begincheckout 结算"), _WANTED),
-    EventWord(
-        _n(
-            "purchase buy bought order transaction sale payment pay conversion subscribe renew 购买 下单 支付 成交 订购"
-        ),
-        _WANTED,
-    ),
+    EventWord(ORDER_WORDS, _WANTED),
     EventWord(_n("deposit withdrawal withdraw transfer cashin cashout debit credit"), _WANTED),
     EventWord(_n("存款 取款 转账 消费 充值"), _WANTED),
     EventWord(_n("admission admit appointment encounter diagnosis prescription medication"), _WANTED),
     EventWord(_n("lab procedure observation measurement discharge 就诊 诊断 处方 检查 入院"), _WANTED),
     EventWord(_n("enroll enrol attempt answer submit submission correct complete hint"), _WANTED),
     EventWord(_n("报名 答题 作答 提交 完成 学习"), _WANTED),
-    EventWord(_n("review rate rating feedback 评价 评分 点评"), _WANTED),
+    EventWord(REVIEW_WORDS, _WANTED),
     EventWord(_n("cancel cancelled canceled cancellation unsubscribe cancelorder 取消 取消订单"), ("negative",)),
     EventWord(_n("return returned refund refunded chargeback dispute 退货 退款"), ("negative",)),
     EventWord(_n("dislike unlike unfollow uninstall block noshow incorrect wrong 不喜欢"), ("negative",)),

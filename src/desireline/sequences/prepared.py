@@ -104,9 +104,8 @@ def to_us(moment: datetime) -> int:
 
 def schema_digest(schema: Schema) -> str:
     """Twelve hex digits over what a prepared folder depends on: no setting of a later step."""
-    raw = schema.model_dump(
-        exclude={"encoder": True, "train": True, "evaluate": True, "churn": True, "prepare": {"workers", "horizon"}}
-    )
+    later = dict.fromkeys(("encoder", "train", "evaluate", "churn", "anomaly"), True)
+    raw = schema.model_dump(exclude={**later, "prepare": {"workers", "horizon"}})
     return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:12]
 
 

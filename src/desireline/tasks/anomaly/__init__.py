@@ -1,0 +1,1 @@
+"""Accounts, groups and reviews that do not behave like people who shop."""
