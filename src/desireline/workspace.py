@@ -430,7 +430,7 @@ class Workspace:
                 say(f"No model answers for {task} yet: {how}.")
                 self.fit(task) if unasked == "fit" else self.compare(task)
             fitted = deploy.current(self.folder, self.schema, task, moment)
-        last = self.store.span()[1]
+        last = self.store.observed_end()
         if moment is not None and moment > last + timedelta(days=1):
             say(f"The log ends {iso(last)}: of the time from then to {iso(moment)} nothing is known.")
         if task == "churn":

@@ -51,6 +51,19 @@ def test_a_range_of_buckets_comes_back_whole_and_in_order(tmp_path):
     assert store.span() == (expected["time"].min(), expected["time"].max())
 
 
+def test_a_stray_clock_does_not_end_the_observation(tmp_path):
+    store = filled(tmp_path)
+    last = store.span()[1]
+    assert store.observed_end() == last
+    late = events(PLAIN, first=5000, count=3).with_columns(time=pl.col("time") + pl.duration(days=4000))
+    store.append(late[:2])
+    assert store.span()[1] > last
+    assert store.observed_end() == last
+    store.append(late[2:])
+    store.append(events(PLAIN, first=6000, count=3).with_columns(time=pl.col("time") + pl.duration(days=4000)))
+    assert store.observed_end() == store.span()[1], "six in three thousand are no strays"
+
+
 def test_other_engines_read_the_log(tmp_path):
     store = filled(tmp_path)
     engine = QueryBuilder().register("log", DeltaTable(store.path))

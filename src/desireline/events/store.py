@@ -25,6 +25,7 @@ from desireline.schema.model import Schema
 FILE_ROWS = 2_000_000  # a file is read and rewritten whole, so its size bounds the memory of both
 MANY_FILES = 64
 QUANTILES = {"early": 0.01, "late": 0.99}  # the log's span without stray times
+STRAY = 1e-3  # of the events, at most, are taken for strays
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -123,6 +124,25 @@ class EventStore:
         if first is None:
             raise DataError(f"The log of {self.path.parent} holds no event: ingest one with `desireline ingest`.")
         return first, last
+
+    def observed_end(self) -> datetime:
+        """The last moment at which the log was kept: that of its last event, but for strays with a wrong clock.
+
+        Strays stand apart: at most one event in a thousand, after a silence longer than half the span of the rest and
+        than a day. Their own times stay as they are. Raises DataError for an empty log.
+        """
+        last = self.span()[1]
+        hour = pl.col("time").dt.truncate("1h")
+        hours = _collected(self.scan(["time"]).group_by(hour=hour).agg(n=pl.len(), last=pl.max("time")).sort("hour"))
+        upto = hours["n"].cum_sum()
+        late = hours["n"].cum_sum(reverse=True) <= STRAY * upto[-1]  # so few come at that hour or after it
+        early, core = (hours["last"][int((upto < q * upto[-1]).sum())] for q in QUANTILES.values())
+        silence = max(timedelta(days=1), (core - early) / 2)
+        apart = hours.filter(late & (pl.col("hour") - pl.col("last").shift(1) > silence))
+        if apart.height == 0:
+            return last
+        end: datetime = hours.filter(pl.col("hour") < apart["hour"][0])["last"].item(-1)
+        return end
 
     def default_cut(self, before: datetime | None = None) -> datetime:
         """The cut that holds out the last `prepare.horizon` share of the log's events, or of those before a moment.

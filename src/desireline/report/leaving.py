@@ -75,7 +75,7 @@ def gather_leaving(workspace: Workspace) -> Leaving:
     """Of the model that answers for churn. Raises UnknownModelError where there is none, ModelError as `load` does."""
     fitted = deploy.current(workspace.folder, workspace.schema, "churn", None)
     prepared, settings = fitted.prepared, fitted.prepared.schema.churn
-    of, now = Definition.of(settings), workspace.store.span()[1] + timedelta(microseconds=1)
+    of, now = Definition.of(settings), workspace.store.observed_end() + timedelta(microseconds=1)
     ladder = alternatives(prepared.before, settings)
     survival, ladder_away = _survival(prepared, of, [step["horizon_d"] for step in ladder])
     season = Season.of(prepared, of, settings.dates)

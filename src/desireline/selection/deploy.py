@@ -26,7 +26,7 @@ from desireline.training.network import Network
 
 def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
     """The same model fitted on the whole log as it stands."""
-    last, schema = EventStore(folder, schema).span()[1], settled_schema(fitted.info, schema)
+    last, schema = EventStore(folder, schema).observed_end(), settled_schema(fitted.info, schema)
     prepared = prepare(folder, schema, last + timedelta(microseconds=1))
     stage = whole_log(prepared, masks_seen="leave-one-out" in str(fitted.info["protocol"]))
     if isinstance(fitted.predictor, Panel):

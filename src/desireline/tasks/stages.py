@@ -36,7 +36,7 @@ class Stage:
 
     train    : what may be learned from;  end_us : the moment where its observation ends (leave-one-out: none)
     timeline : the events that histories are read from;  asked : bool [N], the events of it that may be asked for
-    from_us  : the first moment that is asked about
+    from_us, until_us : the first moment that is asked about, and the one after the last
     """
 
     name: str  # "validation" or "test"
@@ -48,11 +48,7 @@ class Stage:
     asked: NDArray[np.bool_]
     from_us: int
     masks_seen: bool
-
-    @property
-    def until_us(self) -> int:
-        """The moment after the last event of the timeline."""
-        return int(self.timeline["time"].max(initial=self.from_us)) + 1
+    until_us: int
 
 
 def stages(
@@ -100,8 +96,12 @@ def rolled(folder: Path, schema: Schema, validation: Stage, most: int) -> list[S
 def _asking(name: str, prepared: Prepared) -> Stage:
     """A stage that learns from what lies before a prepared log's cut and asks for all that comes after it."""
     timeline, cut = prepared.timeline, prepared.cut_us
-    asked = _sampled(timeline, timeline["time"] >= cut)
-    return Stage(name, VERSIONS["temporal"], prepared, prepared.before, cut, timeline, asked, cut, False)
+    time = np.asarray(timeline["time"])
+    until = int(time.max(initial=cut)) + 1
+    if prepared.until is None:  # nobody watched until a stray event of a wrong clock
+        until = min(until, to_us(EventStore(prepared.workspace, prepared.schema).observed_end()) + 1)
+    asked = _sampled(timeline, (time >= cut) & (time < until))
+    return Stage(name, VERSIONS["temporal"], prepared, prepared.before, cut, timeline, asked, cut, False, until)
 
 
 def _sampled(timeline: Sequences, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -137,7 +137,8 @@ def _leave_one_out(folder: Path, schema: Schema) -> tuple[Stage, Stage]:
     for name, target in (("validation", validation), ("test", test)):
         asked = np.zeros(whole.events, bool)
         asked[target] = True
-        made.append(Stage(name, VERSIONS["leave-one-out"], prepared, train, None, whole, asked, to_us(last) + 1, True))
+        end = to_us(last) + 1
+        made.append(Stage(name, VERSIONS["leave-one-out"], prepared, train, None, whole, asked, end, True, end))
     return made[0], made[1]
 
 
@@ -145,4 +146,5 @@ def whole_log(prepared: Prepared, masks_seen: bool) -> Stage:
     """A stage that learns from all of `before` and asks nothing: for the model that will answer from now on."""
     before = prepared.before
     nothing = np.zeros(before.events, bool)
-    return Stage("live", "none", prepared, before, prepared.cut_us, before, nothing, prepared.cut_us, masks_seen)
+    now = prepared.cut_us
+    return Stage("live", "none", prepared, before, now, before, nothing, now, masks_seen, now)

@@ -71,7 +71,8 @@ class Churn:
         named : whether the user named the cut, which then is not moved. Raises DataError when its horizon passes the
         log's end, so that nobody can be labelled.
         """
-        first, last = EventStore(folder, schema).span()
+        store = EventStore(folder, schema)
+        first, last = store.span()[0], store.observed_end()
         own = settled_at(folder, schema, at)
         if at > last - Definition.of(own.churn).span and named:
             raise DataError(
