@@ -15,7 +15,7 @@ from desireline.events.frame import bucket_expression, frame_schema
 from desireline.schema.model import EventSpec, EventType, FieldSpec, Schema, TimeSpec
 from desireline.tasks.anomaly.attacks import FAMILIES, TRUTH, Planted, applicable, plant
 from desireline.tasks.anomaly.fact import KINDS
-from desireline.tasks.anomaly.wording import clauses, from_clauses, from_template
+from desireline.tasks.anomaly.phrases import clauses, from_clauses, from_template
 
 SECOND = 1_000_000
 DAY = timedelta(days=1)

@@ -33,7 +33,7 @@ from desireline.tasks.anomaly.scene import (
     texts_like,
     veterans,
 )
-from desireline.tasks.anomaly.wording import Style, from_clauses, from_template
+from desireline.tasks.anomaly.phrases import Style, from_clauses, from_template
 
 HOT = 20  # most browsed items, one of which is the hot one
 JOINS = 0.85  # chance that a member of a ring takes part in an act
