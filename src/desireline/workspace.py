@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from desireline.decide.retention import Decision
     from desireline.evaluation.result import Result
     from desireline.selection.fitted import Fitted
+    from desireline.selection.inject import Injected
     from desireline.selection.predict import Answer
     from desireline.selection.split import Split
     from desireline.selection.tune import Tuned
@@ -370,6 +371,31 @@ class Workspace:
             temporary.unlink(missing_ok=True)
             shutil.rmtree(parts, ignore_errors=True)
         return rows
+
+    def inject(
+        self,
+        out: str | Path,
+        *,
+        families: Sequence[str] | None = None,
+        intensity: str = "middle",
+        share: float = 0.01,
+        seed: int = 0,
+        begin: Moment = None,
+        end: Moment = None,
+    ) -> Injected:
+        """Write a second workspace: this log with planted attacks, and the truth beside it.
+
+        families : names in `tasks.anomaly.attacks.FAMILIES`; None: all that the log allows
+        share : accounts of each family, as a share of those active in the window
+        begin, end : the window; default: from the default cut to the log's end
+
+        Raises SettingError for an unknown name or a share outside 0 … 0.5, StoreError for a folder that holds
+        something, DataError for a log into which nothing can be planted.
+        """
+        from desireline.selection.inject import inject
+
+        window = tuple(None if at is None else parse_moment(at) for at in (begin, end))
+        return inject(self.folder, self.schema, Path(out), families, intensity, share, seed, *window)
 
     def models(self) -> list[dict[str, Any]]:
         """What `models/` holds, with a mark at those that answer."""

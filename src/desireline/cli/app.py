@@ -10,11 +10,11 @@ import os
 import signal
 import sys
 
-from desireline.cli import ask, decide, demo, learn, log
+from desireline.cli import ask, decide, demo, learn, log, risk
 from desireline.cli.shared import app
 from desireline.core.errors import DesirelineError
 
-COMMANDS = (demo, log, learn, ask, decide)  # importing them registers their commands
+COMMANDS = (demo, log, learn, ask, decide, risk)  # importing them registers their commands
 
 
 def main() -> None:
