@@ -1,0 +1,302 @@
+"""Groups of accounts that act together, from three searches of the judged window, merged where they overlap.
+
+- dense block: more accounts took the same few targets than their and the targets' totals let expect, whenever they did
+  (a slow-drip ring), and than the past lets expect of these targets: what was bought together all along is a family of
+  items and no ring. In Online Retail II this leaves up to three of some hundred blocks that beat a mere shuffle. What
+  is left are product lines that are new in the window: they have no past to be known by. A block must surprise by
+  degrees alone, which hardly one of a shuffle does; its p-value is then that of what habits leave of its surprise.
+- lock-step: accounts that meet at targets within minutes, hours or days, again and again.
+- coattails: accounts that go back and forth between a popular target and a cold one, so that the cold one is
+  recommended beside it (Li et al., ICDE 2021).
+
+Orders are searched alone as well, where the log has other events too: there a ring's orders stand against few. Events
+that take something back are left out. What a p-value means stands in `graphs.excess` and `graphs.lockstep`; it is
+corrected for the searches and for the candidates of each. Cost: a million edges in some 25 s of one core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import poisson
+
+from desireline.evaluation.blocks import over_blocks
+from desireline.graphs.dense import dense_blocks, each_block
+from desireline.graphs.excess import Graph, Habits, Tail, pieces, sharpen, surprise
+from desireline.graphs.lockstep import GAP_US, LEAST, MINUTE_US, rings
+from desireline.tasks.anomaly.actions import Actions
+
+Ints = NDArray[np.int64]
+ALPHA = 0.01  # p-value up to which a group is told
+SHUFFLES = 20
+RESOLUTIONS = (0.0, 2.0, 4.0, 8.0)
+SHUFFLED = 2.0  # resolution at which shuffles are searched: their best blocks are small and light
+BLOCKS = 40  # for each resolution at most
+PATIENCE = 5  # blocks in a row that surprise nobody, after which a search ends
+WIDEST = 300  # columns of a block that are held against habits; above it is no group but a part of the shop
+OVERLAP = 0.5  # Jaccard from which findings are one group
+EVIDENCE = 50
+SMALLEST = -690.0  # log of a p-value: below, it would be 0
+HOT = 0.01  # share of targets that are popular
+HOT_LEAST = 10  # accounts that a popular target has at least
+COLDER = 4  # times fewer accounts that the lifted target has
+PRIOR = 5.0  # moves by chance that are added to a target's past
+
+
+@dataclass(frozen=True)
+class Group:
+    """Accounts that act together.
+
+    accounts, targets : int64, ascending, rows of actions.users and actions.targets
+    how : which searches found it
+    p_value : under the null, corrected for how many were looked at
+    excess : what was found by what chance and habit let expect
+    reasons : measured facts;  event_ids : the accounts' events on the targets, newest first
+    """
+
+    accounts: Ints
+    targets: Ints
+    how: tuple[str, ...]
+    p_value: float
+    excess: float
+    reasons: list[str]
+    event_ids: list[int]
+
+
+@dataclass(frozen=True)
+class _Found:
+    accounts: Ints
+    targets: Ints
+    how: str
+    log_p: float
+    excess: float
+    reason: str
+
+
+def find_groups(actions: Actions, seed: int = 0) -> list[Group]:
+    """Groups in the judged window, the least likely first; none is told with a p-value above ALPHA.
+
+    seed : of the shuffles; the same seed finds the same groups.
+    """
+    events = actions.events.filter(pl.col("target").is_not_null() & ~pl.col("returned"))
+    judged = events.filter("inside")
+    orders = judged.filter("order")
+    searched = [("events", judged)]
+    if 0 < orders.height < judged.height:
+        searched.insert(0, ("orders", orders))
+    habits, found = _habits(actions, events), []
+    for words, frame in searched:
+        found += _blocks(actions, frame, habits, words, seed) + _rings(actions, frame, words, seed)
+    found += _coattails(actions, events)
+    correction = float(np.log(2 * len(searched) + 1))
+    return _merged(actions, judged, [one for one in found if one.log_p + correction <= np.log(ALPHA)], correction)
+
+
+def membership(groups: list[Group], accounts: int) -> NDArray[np.float64]:
+    """float64 [A]: −log10 of the smallest p-value of a group that an account is in, 0 where it is in none."""
+    strength = np.zeros(accounts)
+    for group in groups:
+        strength[group.accounts] = np.maximum(strength[group.accounts], -np.log10(group.p_value))
+    return strength
+
+
+def _habits(actions: Actions, events: pl.DataFrame) -> Habits:
+    """What accounts took before the window, in stretches as long as it."""
+    span = max((actions.end - actions.begin) // timedelta(microseconds=1), 1)
+    back = (pl.lit(actions.begin).dt.epoch("us") - pl.col("time").dt.epoch("us")) // span
+    past = events.filter(~pl.col("inside")).select("account", "target", back=back).unique(maintain_order=True)
+    unit = past.select(pl.struct("account", "back").rank("dense")).to_series() if past.height else past["account"]
+    return Habits(_ints(unit), _ints(past["target"]), _ints(past["account"]), len(actions.targets))
+
+
+def _ints(column: pl.Series) -> Ints:
+    return column.to_numpy().astype(np.int64)
+
+
+def _blocks(actions: Actions, frame: pl.DataFrame, habits: Habits, words: str, seed: int) -> list[_Found]:
+    graph = Graph.of(_ints(frame["account"]), _ints(frame["target"]), len(actions.users), len(actions.targets))
+    if len(graph.core()[0]) == 0:
+        return []
+    tail = _shuffles(graph, seed)
+    rows, columns = graph.core()
+    searched: dict[float, list[tuple[Ints, Ints, float]]] = {}
+
+    def search(lo: int, hi: int) -> None:
+        for resolution in RESOLUTIONS[lo:hi]:
+            searched[resolution] = _candidates(graph, rows, columns, resolution)
+
+    over_blocks(len(RESOLUTIONS), search, least=1)
+    candidates = [block for resolution in RESOLUTIONS for block in searched[resolution]]
+    found = []
+    for accounts, targets, score in candidates:
+        if score <= 0 or len(accounts) < LEAST or not 2 <= len(targets) <= WIDEST:
+            continue
+        given, usual = habits.surprise(graph, accounts, targets)
+        log_p = tail.log_p(given) + float(np.log(len(candidates)))
+        edges = int(graph.inside(accounts, targets).sum())
+        expected = graph.expected(accounts, targets)
+        reason = (
+            f"{len(accounts)} accounts and {len(targets)} {_noun(actions, targets)} share {edges} pairs in the "
+            f"window's {words}, of {len(accounts) * len(targets)} possible; by chance {_short(expected)} are expected"
+        )
+        if len(habits.unit):
+            reason += f", and {_short(usual)} given one of each account and what was taken together before"
+            new = int((~np.isin(targets, habits.column)).sum())
+            reason += f" ({new} of the targets are new)" if new else ""
+        excess = edges / max(expected, usual if len(habits.unit) else 0.0)
+        found.append(_Found(accounts, targets, "dense block", log_p, excess, reason))
+    return found
+
+
+def _candidates(graph: Graph, rows: Ints, columns: Ints, resolution: float) -> list[tuple[Ints, Ints, float]]:
+    """Peeled blocks, sharpened, in pieces, with their surprise; until PATIENCE blocks in a row surprise nobody."""
+    found: list[tuple[Ints, Ints, float]] = []
+    in_vain = 0
+    for block in islice(each_block(rows, columns, np.ones(len(rows)), resolution), BLOCKS):
+        near = pieces(graph, *sharpen(graph, block.rows, block.columns)[:2])
+        scored = [(*piece, surprise(graph, *piece)) for piece in near]
+        found += scored
+        in_vain = 0 if any(score > 0 for *_, score in scored) else in_vain + 1
+        if in_vain == PATIENCE:
+            break
+    return found
+
+
+def _shuffles(graph: Graph, seed: int) -> Tail:
+    """How surprising the best block of a shuffled graph is."""
+    best = np.zeros(SHUFFLES)  # where nothing beats its own choice
+
+    def run(lo: int, hi: int) -> None:
+        for n in range(lo, hi):
+            dealt = graph.shuffled(seed + n)
+            rows, columns = dealt.core()
+            for block in dense_blocks(rows, columns, np.ones(len(rows)), resolution=SHUFFLED):
+                best[n] = max(best[n], sharpen(dealt, block.rows, block.columns)[2])
+
+    over_blocks(SHUFFLES, run, least=1)
+    return Tail(best)
+
+
+def _rings(actions: Actions, frame: pl.DataFrame, words: str, seed: int) -> list[_Found]:
+    times = frame["time"].dt.epoch("us").to_numpy()
+    found = []
+    for ring in rings(_ints(frame["account"]), _ints(frame["target"]), times, actions.step_us, seed):
+        reason = (
+            f"{len(ring.accounts)} accounts met at {len(ring.targets)} {_noun(actions, ring.targets)} within "
+            f"{_span(ring.width_us)} of each other in the window's {words}: their pairs share {ring.shared:.0f} "
+            f"targets so, expected {_short(ring.expected)}"
+        )
+        excess = ring.shared / max(ring.expected, 1e-9)
+        found.append(_Found(ring.accounts, ring.targets, "lock-step", ring.log_p, excess, reason))
+    return found
+
+
+def _coattails(actions: Actions, events: pl.DataFrame) -> list[_Found]:
+    """Cold targets whose visitors come from or go to one popular target far more often than its popularity explains.
+
+    A move is a step between two targets at two moments of one session (what stands in one basket has no order). Moves
+    of a target are taken to lead to a popular one as often as all moves do, or as they did before the window if that is
+    more often; the accounts that moved so are Poisson at most. By all pairs of a target and a popular one.
+    """
+    moves = _moves(events)
+    inside, past = moves.filter("inside"), moves.filter(~pl.col("inside"))
+    if inside.height == 0:
+        return []
+    accounts = np.bincount(_ints(events.unique(["account", "target"])["target"]), minlength=len(actions.targets))
+    border = max(HOT_LEAST, float(np.quantile(accounts[accounts > 0], 1 - HOT)))
+    size = pl.Series("size", accounts)
+    popular = pl.DataFrame({"other": np.flatnonzero(accounts >= border)}, schema={"other": pl.UInt32})
+    near = inside.join(popular, on="other", how="semi")
+    pairs = near.filter(size.gather(near["target"]) * COLDER <= size.gather(near["other"]))
+    told = pairs.group_by("target", "other").agg(
+        members=pl.col("account").unique().sort(), count=pl.col("account").n_unique(), steps=pl.len()
+    )
+    told = told.filter(pl.col("count") >= LEAST).sort("target", "other")
+    if told.height == 0:
+        return []
+    share = inside.group_by("other").agg(share=pl.len() / inside.height)
+    told = (
+        told.join(share, on="other", how="left", maintain_order="left")
+        .join(inside.group_by("target").agg(all=pl.len()), on="target", how="left", maintain_order="left")
+        .join(past.group_by("target").agg(before=pl.len()), on="target", how="left", maintain_order="left")
+        .join(
+            past.group_by("target", "other").agg(so=pl.len()), on=["target", "other"], how="left", maintain_order="left"
+        )
+        .with_columns(pl.col("before", "so").fill_null(0))
+        .with_columns(rate=(pl.col("so") + PRIOR * pl.col("share")) / (pl.col("before") + PRIOR))
+        .with_columns(expected=pl.col("all") * pl.max_horizontal("share", "rate"))
+    )
+    looked = np.log(inside["target"].n_unique() * max(popular.height, 1))
+    log_p = poisson.logsf(told["count"].to_numpy() - 1, told["expected"].to_numpy()) + looked
+    found = []
+    for row, log in zip(told.iter_rows(named=True), log_p, strict=True):
+        if log > np.log(ALPHA) or row["count"] <= row["expected"]:
+            continue
+        targets = np.array([row["target"]], np.int64)
+        reason = (
+            f"{row['count']} accounts stepped {row['steps']} times between {actions.targets[row['target']]} and the "
+            f"popular {actions.targets[row['other']]}, where {_short(row['expected'])} accounts are expected"
+        )
+        members = np.array(row["members"], np.int64)
+        found.append(_Found(members, targets, "coattails", float(log), row["count"] / row["expected"], reason))
+    return found
+
+
+def _moves(events: pl.DataFrame) -> pl.DataFrame:
+    """Steps between two targets within a session, told from both ends: account, target, other, inside."""
+    before = pl.col("target", "time").shift().over("account").name.prefix("last_")
+    steps = events.select("account", "target", "time", "inside", before).filter(
+        (pl.col("last_target") != pl.col("target"))
+        & (pl.col("time") > pl.col("last_time"))
+        & ((pl.col("time") - pl.col("last_time")).dt.total_microseconds() <= GAP_US)
+    )
+    forth = steps.select("account", "target", other="last_target", inside="inside")
+    return pl.concat([forth, steps.select("account", target="last_target", other="target", inside="inside")])
+
+
+def _merged(actions: Actions, judged: pl.DataFrame, found: list[_Found], correction: float) -> list[Group]:
+    """Findings that share most of their accounts become one group, led by the least likely of them."""
+    left = sorted(found, key=lambda one: (one.log_p, one.how, one.accounts.tolist()))
+    groups = []
+    while left:
+        leader = left[0]
+        same = [one for one in left if _jaccard(leader.accounts, one.accounts) >= OVERLAP]
+        left = [one for one in left if _jaccard(leader.accounts, one.accounts) < OVERLAP]
+        best = {one.how: one for one in reversed(same)}  # of each search the least likely
+        how = tuple(sorted(best))
+        accounts = np.unique(np.concatenate([best[one].accounts for one in how]))
+        lifted = [one.targets for one in same if one.how == "coattails" or one is best[one.how]]
+        targets = np.unique(np.concatenate(lifted))  # of coattails all: each finding has one target
+        evidence = (
+            judged.filter(pl.col("account").is_in(accounts) & pl.col("target").is_in(targets))
+            .sort("time", "event_id", descending=True)
+            .head(EVIDENCE)
+        )
+        p_value = float(np.exp(max(leader.log_p + correction, SMALLEST)))
+        told = [best[one].reason for one in how]
+        groups.append(Group(accounts, targets, how, p_value, leader.excess, told, evidence["event_id"].to_list()))
+    return groups
+
+
+def _jaccard(one: Ints, other: Ints) -> float:
+    both = len(np.intersect1d(one, other))
+    return both / (len(one) + len(other) - both)
+
+
+def _noun(actions: Actions, targets: Ints) -> str:
+    named = ", ".join(str(actions.targets[int(target)]) for target in targets[:3])
+    return f"targets ({named}{', …' if len(targets) > 3 else ''})" if len(targets) != 1 else f"target ({named})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value >= 0.1 else "less than 0.1"
+
+
+def _span(width_us: int) -> str:
+    minutes = width_us // MINUTE_US
+    return f"{minutes} minutes" if minutes < 60 else "an hour" if minutes == 60 else "a day"
