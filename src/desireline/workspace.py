@@ -8,6 +8,7 @@ DIR/models/           models; current.json names those that answer
 DIR/results/          tables of fit and compare, as JSON
 DIR/tuning/           what `tune` tried, a journal a task, encoder and prepared log
 DIR/training/         checkpoints of unfinished trainings
+DIR/anomaly/          looks at the whole log for fraud, and what people said of alerts
 
 What learns is imported by the methods that need it: an ingest does not wait for torch.
 """
@@ -42,6 +43,7 @@ from desireline.sequences.prepared import Prepared, iso, prepare
 if TYPE_CHECKING:
     from desireline.decide.retention import Decision
     from desireline.evaluation.result import Result
+    from desireline.selection.alerts import Queue, Verdict
     from desireline.selection.fitted import Fitted
     from desireline.selection.inject import Injected
     from desireline.selection.predict import Answer
@@ -334,6 +336,58 @@ class Workspace:
             asked = asked.join(uplift, on="user", how="left", maintain_order="left")
             asked = asked.with_columns(pl.col("uplift").fill_null(0.0))  # known by assignments alone
         return decide(asked, budget, assumptions, iso(at), seed, measured)
+
+    def alerts(
+        self,
+        capacity: int | None = None,
+        *,
+        as_of: Moment = None,
+        fdr: float | None = None,
+        p_value: float | None = None,
+        model: str | None = None,
+        seed: int = 0,
+    ) -> Queue:
+        """The most suspicious accounts and groups, as many as people can look at, with evidence.
+
+        capacity : None: the schema's;  fdr, p_value : let in only what is under both
+        Raises SettingError for a capacity below 1 or a rate outside 0 … 1.
+        """
+        from desireline.selection import alerts as queues
+        from desireline.selection.suspects import look
+
+        size = self.schema.anomaly.capacity if capacity is None else capacity
+        if size < 1:
+            raise SettingError(f"--capacity {size}: look at one alert at least.")
+        for name, rate in (("fdr", fdr), ("p-value", p_value)):
+            if rate is not None and not 0 < rate <= 1:
+                raise SettingError(f"--{name} {rate}: give a share above 0 and up to 1.")
+        fitted, at = self._answering("anomaly", as_of, model)
+        audit = self.schema.anomaly.audit
+        tested = queues.bands_of(self.results(), fitted.name)
+        found = queues.queue(
+            look(self.folder, fitted, at),
+            self.folder,
+            iso(at),
+            size,
+            audit,
+            seed,
+            fdr=fdr,
+            p_value=p_value,
+            tested=tested,
+        )
+        queues.remember_audit(self.folder, found)
+        return found
+
+    def judge_alert(
+        self, name: str, verdict: Verdict, *, as_of: Moment = None, model: str | None = None
+    ) -> dict[str, Any]:
+        """Keep what a person found an alert to be. Raises SettingError for an id that is no alert's."""
+        from desireline.selection import alerts as queues
+        from desireline.selection.suspects import look
+
+        fitted, at = self._answering("anomaly", as_of, model)
+        with write_lock(self.folder, "desireline alerts"):
+            return queues.judge(look(self.folder, fitted, at), self.folder, name, verdict, datetime.now(UTC))
 
     def predict_all(
         self,

@@ -87,7 +87,7 @@ def test_a_slow_ring_is_found_whole_and_alone(members, targets, camouflage):
     ring, aims = ACCOUNTS + np.arange(members), np.sort(rng.choice(np.arange(300, TARGETS), targets, replace=False))
     made = actions(*joined(shop(rng), slow_ring(rng, ring, aims, camouflage)))
     found = find_groups(made)
-    assert [group.how for group in found] == [("dense block",)]
+    assert [group.how for group in found] == [("dense block", "new bond")]
     assert found[0].accounts.tolist() == ring.tolist()
     assert found[0].targets.tolist() == aims.tolist()
     assert found[0].p_value < 1e-6
@@ -116,7 +116,7 @@ def test_a_tight_ring_is_one_group_of_two_searches_with_facts():
     usual = slow_ring(rng, ring, np.empty(0, np.int64), 12)
     found = find_groups(actions(*joined(shop(rng), tight, usual)))
     assert len(found) == 1
-    assert found[0].how == ("dense block", "lock-step")
+    assert found[0].how == ("dense block", "lock-step", "new bond")
     assert found[0].accounts.tolist() == ring.tolist()
     assert "within 5 minutes of each other" in found[0].reasons[1]
     assert found[0].excess > 10

@@ -11,6 +11,7 @@ from rich.table import Table
 from desireline.cli.learn import TaskName
 from desireline.cli.shared import AsJson, Folder, Set, app, settings, show, stdout
 from desireline.core.errors import SourceError
+from desireline.core.words import duration
 
 
 @app.command()
@@ -33,6 +34,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """What a user does next, or what to show."""
+    from desireline.tasks.anomaly.cards import AnomalyAnswer
     from desireline.tasks.churn.answers import ChurnAnswer, percent
     from desireline.workspace import open_workspace
 
@@ -73,26 +75,24 @@ def predict(
                 )
             stdout.print(table)
     if isinstance(answer, ChurnAnswer):
-        away = f"gone for {span(answer.horizon_s)} with {percent(answer.probability)}"
+        away = f"gone for {duration(answer.horizon_s)} with {percent(answer.probability)}"
         stdout.print(f"{away} · {answer.segment}", highlight=False)
         for reason in answer.reasons:
             stdout.print(f"  {reason}", highlight=False)
         stdout.print(answer.level, style="dim", highlight=False)
+    if isinstance(answer, AnomalyAnswer):
+        stdout.print(f"as improbable as 1 account in {1 / answer.p_value:,.0f}", highlight=False)
+        for kind in answer.kinds:
+            stdout.print(f"  {kind.kind}: score {kind.score:.1f}", highlight=False)
+            for reason in kind.reasons:
+                stdout.print(f"    {reason}", highlight=False)
     waited = getattr(answer, "time_to_next", None)
     if waited is not None and waited.median_s is not None:
         stdout.print(
-            f"next event in {span(waited.median_s)}; eight times in ten between {span(waited.p10_s)} and "
-            f"{span(waited.p90_s)}",
+            f"next event in {duration(waited.median_s)}; eight times in ten between {duration(waited.p10_s)} and "
+            f"{duration(waited.p90_s)}",
             highlight=False,
         )
-
-
-def span(seconds: float) -> str:
-    """A duration in the largest unit that makes it 1 or more."""
-    for unit, size in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _items(path: Path | None) -> list[str] | None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from desireline.cli.shared import AsJson, Cut, Folder, Protocol, Seed, Set, app, settings, show, stdout
 
-TaskName = Annotated[str, typer.Option("--task", help="next_event, recommend or churn.")]
+TaskName = Annotated[str, typer.Option("--task", help="next_event, recommend, churn or anomaly.")]
 
 
 def listed(names: str) -> list[str]:

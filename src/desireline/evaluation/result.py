@@ -12,6 +12,7 @@ from rich.table import Table
 SCREEN = {  # metrics of a task that fit a terminal
     "recommend": ("NDCG@10", "HR@10", "NDCG@10 new", "NDCG@10 repeat", "coverage@10"),
     "churn": ("AUROC", "AUPRC", "lift@10%", "log-loss", "Brier", "ECE"),
+    "anomaly": ("AUROC", "AUPRC", "precision@100", "recall@1%", "AUROC placebo"),
     "next_event": ("log-loss", "macro-F1", "ECE", "NDCG@10", "CRPS"),
 }
 

@@ -37,7 +37,7 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
         return refitted_panel(fitted, [load(folder, schema, name) for name in live], stage, schema)
     again = fitted_again(fitted.task, fitted.info, schema, stage, folder / "training")
     if isinstance(fitted.predictor, Network) and isinstance(again.predictor, Network):
-        fitted.task.inherit(again.predictor, fitted.predictor)
+        fitted.task.teacher.inherit(again.predictor, fitted.predictor)
     return again
 
 

@@ -28,7 +28,7 @@ from desireline.selection.fitted import Fitted, describe, new_network, settled_s
 from desireline.sequences.batches import Batch, batches
 from desireline.sequences.prepared import open_prepared
 from desireline.tasks import TASKS
-from desireline.tasks.interface import Measured, Task
+from desireline.tasks.interface import Measured, Task, Teacher
 from desireline.tasks.items import samples
 from desireline.tasks.questions import training_histories
 from desireline.tasks.stages import Stage, stages, whole_log
@@ -97,7 +97,7 @@ class SeedRun:
 
 
 def train_network(
-    task: Task,
+    teacher: Teacher,
     encoder: str,
     schema: Schema,
     stage: Stage,
@@ -110,28 +110,29 @@ def train_network(
     checkpoints: Path | None,
     watch: Callable[[int, float], None] = lambda epoch, value: None,
 ) -> tuple[Network, Trained, Measured | None]:
-    """Train a network on a stage; with `asks` (the stage's questions) it stops early by the task's primary metric.
+    """Train a network on a stage; with `asks` (the teacher's questions of the stage) it stops early by its
+    primary metric.
 
     Returns the network with its best weights and what it predicted with them (None without questions, and where an
     earlier process trained the best epoch).
 
     checkpoints : a folder for exact resume;  watch : told each epoch's number and validation figure, to be maximised
     """
-    network = new_network(task, encoder, schema.encoder, stage.prepared, seed)
-    train_on = task.read(stage.train, schema)
-    labels = task.labels(train_on, stage.end_us, schema)
-    task.start(network, labels)
+    network = new_network(teacher, encoder, schema.encoder, schema.train, stage.prepared, seed)
+    train_on = teacher.read(stage.train, schema)
+    labels = teacher.labels(train_on, stage.end_us, schema)
+    teacher.start(network, labels)
     if schema.encoder.items == "spectral":
         histories = training_histories(train_on, stage.from_us)
         network.embedding.start_items(spectral_vectors(histories, network.inputs.items, schema.encoder.d_model, seed))
     if frozen:
         for parameter in network.encoder.parameters():
             parameter.requires_grad = False
-    settings, primary = schema.train, task.primary(stage.prepared)
+    settings, primary = schema.train, teacher.primary(stage.prepared)
     network.low = pays_bfloat16(settings.precision)
     network.embedding.items.sparse = samples(settings, network.inputs.items)
     key = [
-        task.name,
+        teacher.name,
         encoder,
         frozen,
         stage.name,
@@ -144,11 +145,11 @@ def train_network(
     digest = hashlib.sha256(json.dumps([*key, schema.model_dump()], sort_keys=True, default=str).encode()).hexdigest()
     checkpoint = None if checkpoints is None else checkpoints / f"{digest[:16]}.safetensors"
     if checkpoint is not None and checkpoint.exists():
-        say(f"Going on with an unfinished training of {encoder} for {task.name} (seed {seed}).")
+        say(f"Going on with an unfinished training of {encoder} for {teacher.name} (seed {seed}).")
 
     def loss(batch: Batch) -> tuple[Tensor, int]:
         hidden, places = network(train_on, batch)
-        value, targets = task.loss(network, hidden, places, labels, settings)
+        value, targets = teacher.loss(network, hidden, places, labels, settings)
         if settings.contrastive and targets:
             value = value + settings.contrastive * targets * contrast(network, train_on, batch, settings.temperature)
         return value, targets
@@ -158,8 +159,8 @@ def train_network(
 
     def validate() -> float:
         nonlocal best
-        measured = task.measure(task.network_predictions(network, asks), asks, schema, stage.masks_seen)
-        figure = directed(task, primary, measured)
+        measured = teacher.measure(teacher.network_predictions(network, asks), asks, schema, stage.masks_seen)
+        figure = directed(teacher, primary, measured)
         if figure > max(figures, default=-float("inf")):
             best = measured
         figures.append(figure)
@@ -172,14 +173,14 @@ def train_network(
         lambda epoch: batches(
             train_on, network.encoder.layout, schema.encoder.length, settings.batch_targets, seed, epoch
         ),
-        task.count(labels),
+        teacher.count(labels),
         settings,
         seed,
         planned=planned,
         stop_after=stop_after,
         validate=validate if asks is not None and len(asks) else None,
         checkpoint=checkpoint,
-        label=f"{task.name} {encoder} {stage.name} seed {seed}",
+        label=f"{teacher.name} {encoder} {stage.name} seed {seed}",
     )
     return network, trained, best if len(figures) == trained.epochs else None
 
@@ -193,30 +194,37 @@ def run_seed(job: Job) -> SeedRun:
     begun = time.perf_counter()
     use_threads(job.schema.train)
     task, schema = TASKS[job.task], job.schema
+    teacher = task.teacher
     validation, test = stages(job.folder, schema, job.protocol, job.at, task.earlier_cut(schema, job.at))
     planned = job.epochs or schema.train.epochs  # the learning rate walks the same path on both stages
     common: dict[str, Any] = {"planned": planned, "frozen": job.frozen, "checkpoints": job.folder / "training"}
-    network, measured, trained, stop, validated = None, None, None, job.epochs, None
+    network, measured, taught, trained, stop, validated = None, None, None, None, job.epochs, None
     if job.epochs is None:
-        asks = task.questions(validation, schema)
-        network, trained, measured = train_network(
-            task, job.encoder, schema, validation, job.seed, stop_after=None, asks=asks, **common
+        asks = teacher.questions(validation, schema)
+        network, trained, taught = train_network(
+            teacher, job.encoder, schema, validation, job.seed, stop_after=None, asks=asks, **common
         )
-        if measured is None:
-            measured = task.measure(task.network_predictions(network, asks), asks, schema, validation.masks_seen)
+        if taught is None:
+            taught = teacher.measure(teacher.network_predictions(network, asks), asks, schema, validation.masks_seen)
         stop = max(1, trained.best_epoch)
-        task.calibrate(network, measured)
+        teacher.calibrate(network, taught)
         validated = _weights(network)
+        measured = taught if teacher.name == task.name else asked_of(task, network, validation, schema)
     if network is None or validation.prepared.folder != test.prepared.folder:
-        network, again, _ = train_network(task, job.encoder, schema, test, job.seed, stop_after=stop, **common)
+        network, again, _ = train_network(teacher, job.encoder, schema, test, job.seed, stop_after=stop, **common)
         trained = trained or again
-        if measured is not None:
-            task.calibrate(network, measured)
-    asked = task.questions(test, schema)
-    tested = task.measure(task.network_predictions(network, asked), asked, schema, test.masks_seen)
+        if taught is not None:
+            teacher.calibrate(network, taught)
+    tested = asked_of(task, network, test, schema)
     assert trained is not None
     assert stop is not None
     return SeedRun(job, measured, tested, _weights(network), validated, stop, trained, time.perf_counter() - begun)
+
+
+def asked_of(task: Task, network: Network, stage: Stage, schema: Schema) -> Measured:
+    """What a network gives to a task's questions of a stage."""
+    questions = task.questions(stage, schema)
+    return task.measure(task.network_predictions(network, questions), questions, schema, stage.masks_seen)
 
 
 def _weights(network: Network) -> dict[str, Tensor]:
@@ -262,7 +270,7 @@ def network_row(done: Sequence[SeedRun], both: tuple[Stage, Stage], schema: Sche
 
 def _of_seed(run: SeedRun, weights: dict[str, Tensor], stage: Stage, schema: Schema) -> Fitted:
     task, job = TASKS[run.job.task], run.job
-    network = new_network(task, job.encoder, schema.encoder, stage.prepared, job.seed)
+    network = new_network(task.teacher, job.encoder, schema.encoder, schema.train, stage.prepared, job.seed)
     network.load_state_dict(weights)
     info = describe(
         task,
@@ -293,7 +301,7 @@ def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage,
     own, seed = schema.model_copy(update=made), int(info["seed"])
     kept = {key: info[key] for key in ("encoder_name", "epochs", "planned", "frozen", "protocol")}
     network, _, _ = train_network(
-        task,
+        task.teacher,
         kept["encoder_name"],
         own,
         stage,
@@ -333,8 +341,8 @@ def _weights_at(task: str, info: dict[str, Any], folder: Path, schema: Schema, p
 
 def _with_weights(model: Fitted, weights: dict[str, Tensor], stage: Stage) -> Fitted:
     info = model.info
-    encoder = EncoderSettings(**info["encoder"])
-    network = new_network(model.task, info["encoder_name"], encoder, stage.prepared, int(info["seed"]))
+    made = EncoderSettings(**info["encoder"]), TrainSettings(**info["train"])
+    network = new_network(model.task.teacher, info["encoder_name"], *made, stage.prepared, int(info["seed"]))
     network.load_state_dict(weights)
     return Fitted(model.task, model.name, stage.prepared, network.eval(), info)
 
@@ -379,7 +387,7 @@ def run_baseline(
     return Run(name, "baseline", best_measured, measured, models[:1], models[1:], seconds, model.parameters, [], best)
 
 
-def directed(task: Task, primary: str, measured: Measured) -> float:
+def directed(task: Task | Teacher, primary: str, measured: Measured) -> float:
     """The primary metric, to be maximised; minus infinity when nothing was asked."""
     value = user_mean(measured.values[primary], measured.user)
     if value != value:

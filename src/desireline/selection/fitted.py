@@ -19,14 +19,16 @@ from safetensors.numpy import save_file as save_arrays
 
 from desireline.core.errors import ModelError, UnknownModelError
 from desireline.core.files import new_folder, read_json, write_json
-from desireline.schema.model import ChurnSettings, EncoderSettings, Schema
+from desireline.schema.model import AnomalySettings, ChurnSettings, EncoderSettings, Schema, TrainSettings
 from desireline.sequences.prepared import Prepared, iso, open_prepared, schema_digest
-from desireline.tasks import TASKS, Churn, Task
-from desireline.tasks.interface import Baseline, Chunks
+from desireline.tasks import TASKS, Task
+from desireline.tasks.interface import Baseline, Chunks, Teacher
 from desireline.tasks.judges import JUDGES, Judge
 from desireline.tasks.questions import Questions, item_histories
 from desireline.tasks.sources import log_shares
 from desireline.training.network import Network, inputs_of
+
+SETTLED = {"churn": ChurnSettings, "anomaly": AnomalySettings}  # settings that a task reads off the log
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Fitted:
     @property
     def temperature(self) -> float | None:
         """Of a network's cosines; None for a model that has none."""
-        return float(self.info["train"]["temperature"]) if isinstance(self.predictor, Network) else None
+        return self.predictor.temperature if isinstance(self.predictor, Network) else None
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,13 @@ class Panel:
         return sum(model.parameters for model in self.models()) + self.judge.parameters
 
 
-def new_network(task: Task, encoder: str, settings: EncoderSettings, prepared: Prepared, seed: int) -> Network:
+def new_network(
+    teacher: Teacher, encoder: str, settings: EncoderSettings, train: TrainSettings, prepared: Prepared, seed: int
+) -> Network:
     """A network with the weights that follow from the seed."""
     torch.manual_seed(seed)
-    return Network(inputs_of(prepared), encoder, settings, task.heads(prepared, settings.d_model))
+    heads = teacher.heads(prepared, settings.d_model)
+    return Network(inputs_of(prepared), encoder, settings, heads, train.temperature)
 
 
 def describe(
@@ -148,7 +153,7 @@ def describe(
         "seed": seed,
         "constants": constants,
         **settings,
-        **({"churn": schema.churn.model_dump()} if task.name == Churn.name else {}),
+        **({task.name: getattr(schema, task.name).model_dump()} if task.name in SETTLED else {}),
     }
     digest = hashlib.sha256(json.dumps(what | more, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return (
@@ -158,9 +163,7 @@ def describe(
 
 def settled_schema(info: dict[str, Any], schema: Schema) -> Schema:
     """The schema with what a model's task had read off the log when the model was fitted."""
-    if "churn" not in info:
-        return schema
-    return schema.model_copy(update={"churn": ChurnSettings(**info["churn"])})
+    return schema.model_copy(update={name: made(**info[name]) for name, made in SETTLED.items() if name in info})
 
 
 def save(fitted: Fitted, models: Path) -> None:
@@ -213,7 +216,14 @@ def load(workspace: Path, schema: Schema, name: str) -> Fitted:
         if sources:
             return Fitted(task, info["name"], prepared, Panel(sources, JUDGES[info["name"]].load(arrays)), info)
         if info["kind"] == "model":
-            network = new_network(task, info["encoder_name"], EncoderSettings(**info["encoder"]), prepared, 0)
+            network = new_network(
+                task.teacher,
+                info["encoder_name"],
+                EncoderSettings(**info["encoder"]),
+                TrainSettings(**info["train"]),
+                prepared,
+                0,
+            )
             network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
             return Fitted(task, info["name"], prepared, network.eval(), info)
         baseline = task.baseline(info["name"], info["constants"], schema, prepared)

@@ -18,9 +18,12 @@ from desireline.events.store import EventStore
 from desireline.selection.fitted import Fitted, Panel, thoughts
 from desireline.selection.leaving import leaving, leaving_all
 from desireline.selection.strangers import FALLBACK, item_predictions, said_of
+from desireline.selection.suspects import answer_of, answer_once, answers_of, look
 from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.prepared import iso, to_us
 from desireline.sequences.vocabulary import FIRST
+from desireline.tasks.anomaly.cards import AnomalyAnswer
+from desireline.tasks.anomaly.task import Anomaly
 from desireline.tasks.answers import (
     NextEventAnswer,
     Recommendation,
@@ -40,7 +43,7 @@ from desireline.training.network import Network
 
 FAR = 100  # a place beyond it says nothing for an item
 
-Answer = Recommendation | NextEventAnswer | ChurnAnswer
+Answer = Recommendation | NextEventAnswer | ChurnAnswer | AnomalyAnswer
 
 
 def answer(
@@ -57,6 +60,13 @@ def answer(
         if told is None:
             raise no_history(user, as_of)
         return told
+    if fitted.task.name == Anomaly.name:
+        if history.height == 0:
+            raise no_history(user, as_of)
+        if stranger:
+            return answer_once(fitted, history, user, as_of)
+        found = look(fitted.prepared.workspace, fitted, as_of)
+        return answer_of(found, str(history["user"][0]), as_of)
     sequences, event_ids = encode_with_ids(history, fitted.prepared)
     questions = asked_now(sequences, to_us(as_of))
     if len(questions) == 0 and stranger and fitted.task.name == "recommend":
@@ -127,6 +137,9 @@ def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) ->
     """The answers for every user with an event before `as_of`, a frame for each range of buckets; bounded memory."""
     if fitted.task.name == Churn.name:
         yield from leaving_all(folder, fitted, as_of)
+        return
+    if fitted.task.name == Anomaly.name:
+        yield answers_of(folder, look(folder, fitted, as_of), fitted, as_of)
         return
     store = EventStore(folder, fitted.prepared.schema)
     for history in histories_before(store, as_of, f"{fitted.task.name}: answering"):

@@ -144,7 +144,7 @@ def tune(
     for place, encoder in enumerate(encoders):
         search = Search(folder, schema, task_name, encoder, protocol, at, seed)
         validation = search.validation()
-        if len(task.questions(validation, schema)) == 0:
+        if len(task.teacher.questions(validation, schema)) == 0:
             raise DataError(
                 "The validation slice asks nothing, so no settings can be chosen: name an earlier --cut, or a longer "
                 "horizon (--set horizon=0.2)."
@@ -157,12 +157,12 @@ def tune(
             say(f"{encoder}: going on after {done} trials.")
         left_s = None if minutes is None else begun + 60 * minutes * (place + 1) / len(encoders) - time.time()
         _run(search, study, max(0, trials - done), left_s, f"tuning {encoder}")
-        metric = task.primary(validation.prepared)
-        found += [_told(encoder, trial, task.is_loss(metric)) for trial in study.get_trials(states=FINISHED)]
+        metric = task.teacher.primary(validation.prepared)
+        found += [_told(encoder, trial, task.teacher.is_loss(metric)) for trial in study.get_trials(states=FINISHED)]
     complete = [t for t in found if t["state"] == "complete"]
     if not complete:
         raise SettingError("No trial ended in time: give more --minutes.")
-    sign = -1.0 if task.is_loss(metric) else 1.0
+    sign = -1.0 if task.teacher.is_loss(metric) else 1.0
     best = max(complete, key=lambda t: sign * t["value"])
     seconds = round(time.time() - begun, 3)
     return Tuned(task_name, metric, protocol, iso(at), seed, best, found, seconds, peak_rss_mib())
@@ -194,8 +194,8 @@ def run_trials(
     """Run so many trials of a study, in any process; none begins after `left_s` seconds."""
     if trials == 0 or (left_s is not None and left_s <= 0):
         return
-    task, validation = task_named(search.task), search.validation()
-    asks, study = task.questions(validation, search.schema), search.study(validation)
+    teacher, validation = task_named(search.task).teacher, search.validation()
+    asks, study = teacher.questions(validation, search.schema), search.study(validation)
     # what goes on after an interruption, or beside another process, must not draw the same again
     tried = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=search.seed + 1_000 * worker + tried)
@@ -211,7 +211,7 @@ def run_trials(
                 raise optuna.TrialPruned
 
         _, trained, _ = train_network(
-            task,
+            teacher,
             search.encoder,
             schema,
             validation,

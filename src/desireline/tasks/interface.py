@@ -76,20 +76,10 @@ class Baseline(Protocol):
         """Learnt numbers."""
 
 
-class Task(Protocol):
-    """One job over the sequence model; every member works on arrays of events, none on a column's name."""
+class Teacher(Protocol):
+    """What a network learns from, and how it is told that it has learnt enough."""
 
     name: str
-    protocols: tuple[str, ...]  # under which it can be tested
-    cheapest: tuple[str, ...]  # baselines beside a single fit, so that no result stands alone
-    encoders: tuple[str, ...]  # that a comparison trains unasked
-    unasked: Literal["fit", "compare"]  # what is run where a model must answer and none was made
-
-    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
-        """The schema with what the task reads off the log before the cut `at`, and the cut, moved unless `named`."""
-
-    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
-        """The validation's cut before the test's; None: the one that holds out the usual share of the log."""
 
     def primary(self, prepared: Prepared) -> str:
         """The metric that chooses."""
@@ -97,14 +87,11 @@ class Task(Protocol):
     def is_loss(self, metric: str) -> bool:
         """Whether less is better."""
 
-    def notes(self, prepared: Prepared) -> list[str]:
-        """What a reader of this task's table must know of it, a sentence each."""
-
     def read(self, sequences: Sequences, schema: Schema) -> Sequences:
         """What of a log a network reads in training: all of it, or some events of each user."""
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
-        """What turns a hidden state into this task's predictions."""
+        """What turns a hidden state into predictions."""
 
     def start(self, network: Network, labels: Any) -> None:
         """Set what the heads take from the training data before the first step."""
@@ -125,6 +112,44 @@ class Task(Protocol):
 
     def inherit(self, network: Network, older: Network) -> None:
         """Take over the correction of the network that was validated."""
+
+    def questions(self, stage: Stage, schema: Schema) -> Any:
+        """What a stage asks."""
+
+    def network_predictions(self, network: Network, questions: Any) -> Chunks:
+        """Predictions of a network, chunk by chunk."""
+
+    def measure(self, chunks: Chunks, questions: Any, schema: Schema, masks_seen: bool) -> Measured:
+        """Hold predictions against what came."""
+
+
+class Task(Protocol):
+    """One job over the sequence model; every member works on arrays of events, none on a column's name."""
+
+    name: str
+    protocols: tuple[str, ...]  # under which it can be tested
+    cheapest: tuple[str, ...]  # baselines beside a single fit, so that no result stands alone
+    encoders: tuple[str, ...]  # that a comparison trains unasked
+    unasked: Literal["fit", "compare"]  # what is run where a model must answer and none was made
+
+    @property
+    def teacher(self) -> Teacher:
+        """What its networks learn from: most tasks teach themselves."""
+
+    def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
+        """The schema with what the task reads off the log before the cut `at`, and the cut, moved unless `named`."""
+
+    def earlier_cut(self, schema: Schema, at: datetime) -> datetime | None:
+        """The validation's cut before the test's; None: the one that holds out the usual share of the log."""
+
+    def notes(self, prepared: Prepared) -> list[str]:
+        """What a reader of this task's table must know of it, a sentence each."""
+
+    def primary(self, prepared: Prepared) -> str:
+        """The metric that chooses."""
+
+    def is_loss(self, metric: str) -> bool:
+        """Whether less is better."""
 
     def questions(self, stage: Stage, schema: Schema) -> Any:
         """What a stage asks."""

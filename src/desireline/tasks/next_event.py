@@ -76,6 +76,10 @@ class NextEvent(EventByEvent):
 
     name = "next_event"
 
+    @property
+    def teacher(self) -> NextEvent:
+        return self
+
     def primary(self, prepared: Prepared) -> str:
         types = np.bincount(np.asarray(prepared.before["event"]), minlength=len(prepared.vocabularies["event"]))
         if (types > 0).sum() > 1:

@@ -63,6 +63,10 @@ class Recommend(EventByEvent):
 
     name = "recommend"
 
+    @property
+    def teacher(self) -> Recommend:
+        return self
+
     def primary(self, prepared: Prepared) -> str:
         return "NDCG@10"
 

@@ -41,15 +41,21 @@ def inputs_of(prepared: Prepared) -> Inputs:
 
 
 class Network(nn.Module):
-    """Embedding, encoder and heads under one roof; `heads` belongs to the task."""
+    """Embedding, encoder and heads under one roof; `heads` belongs to the task.
 
-    def __init__(self, inputs: Inputs, encoder: str, settings: EncoderSettings, heads: nn.Module) -> None:
+    temperature : of the cosines between hidden states and items, where a head has such
+    """
+
+    def __init__(
+        self, inputs: Inputs, encoder: str, settings: EncoderSettings, heads: nn.Module, temperature: float = 0.07
+    ) -> None:
         super().__init__()
         self.inputs = inputs
         self.embedding = EventEmbedding(inputs, settings.d_model, settings.dropout)
         self.encoder = ENCODERS[encoder](settings)
         self.heads = heads
         self.length = settings.length
+        self.temperature = temperature
         self.low = False  # whether training may read in bfloat16
 
     def columns(self, sequences: Sequences, index: NDArray[np.int64]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from desireline.tasks.anomaly.phrases import Style, from_clauses, from_template
 from desireline.tasks.anomaly.replay import DRAFT, MINUTE, MOVED, Integers, Material, draft, drafted, templates
 from desireline.tasks.anomaly.scene import (
     HOUR,
@@ -33,7 +34,6 @@ from desireline.tasks.anomaly.scene import (
     texts_like,
     veterans,
 )
-from desireline.tasks.anomaly.phrases import Style, from_clauses, from_template
 
 HOT = 20  # most browsed items, one of which is the hot one
 JOINS = 0.85  # chance that a member of a ring takes part in an act

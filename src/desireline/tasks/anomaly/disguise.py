@@ -20,8 +20,8 @@ from desireline.events.frame import TIME, bucket_expression, frame_schema
 from desireline.events.identity import NONE_KNOWN, identify
 from desireline.schema.model import Schema
 from desireline.tasks.anomaly.actions import rating_field, text_field
-from desireline.tasks.anomaly.replay import Material
 from desireline.tasks.anomaly.phrases import chained
+from desireline.tasks.anomaly.replay import Material
 
 MOSTLY = 0.95  # share of values, accounts or rows from which on a field counts as bound to something
 PROBES = 1000  # numbers after a real one that are tried for a free one

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import polars as pl
 
 from desireline.core.errors import SettingError
-from desireline.tasks.anomaly import orders, reviews, rhythm, takeover, targets
+from desireline.tasks.anomaly import lifted, orders, reviews, rhythm, takeover, targets
 from desireline.tasks.anomaly.actions import Actions
 from desireline.tasks.anomaly.fact import Fact
 
@@ -28,6 +28,7 @@ class Part(NamedTuple):
 PARTS = (
     Part(orders.FACTS, orders.order_facts, orders.order_evidence),
     Part(targets.FACTS, targets.target_facts, targets.target_evidence),
+    Part(lifted.FACTS, lifted.lifted_facts, lifted.lifted_evidence),
     Part(reviews.FACTS, reviews.review_facts, reviews.review_evidence),
     Part(rhythm.FACTS, rhythm.rhythm_facts, rhythm.rhythm_evidence),
     Part(takeover.FACTS, takeover.takeover_facts, takeover.takeover_evidence),

@@ -2,9 +2,9 @@
 
 - dense block: more accounts took the same few targets than their and the targets' totals let expect, whenever they did
   (a slow-drip ring), and than the past lets expect of these targets: what was bought together all along is a family of
-  items and no ring. In Online Retail II this leaves up to three of some hundred blocks that beat a mere shuffle. What
-  is left are product lines that are new in the window: they have no past to be known by. A block must surprise by
-  degrees alone, which hardly one of a shuffle does; its p-value is then that of what habits leave of its surprise.
+  items and no ring. A block must surprise by degrees alone, which hardly one of a shuffle does; its p-value is then
+  that of what habits leave of its surprise.
+- new bond: targets that many accounts share now and few shared before (`bonds`).
 - lock-step: accounts that meet at targets within minutes, hours or days, again and again.
 - coattails: accounts that go back and forth between a popular target and a cold one, so that the cold one is
   recommended beside it (Li et al., ICDE 2021).
@@ -30,15 +30,17 @@ from desireline.graphs.dense import dense_blocks, each_block
 from desireline.graphs.excess import Graph, Habits, Tail, pieces, sharpen, surprise
 from desireline.graphs.lockstep import GAP_US, LEAST, MINUTE_US, rings
 from desireline.tasks.anomaly.actions import Actions
+from desireline.tasks.anomaly.bonds import bonds
 
 Ints = NDArray[np.int64]
-ALPHA = 0.01  # p-value up to which a group is told
+ALPHA = 0.5  # p-value, corrected for all that was looked at, up to which a group is told: less than one by chance
 SHUFFLES = 20
 RESOLUTIONS = (0.0, 2.0, 4.0, 8.0)
 SHUFFLED = 2.0  # resolution at which shuffles are searched: their best blocks are small and light
 BLOCKS = 40  # for each resolution at most
 PATIENCE = 5  # blocks in a row that surprise nobody, after which a search ends
 WIDEST = 300  # columns of a block that are held against habits; above it is no group but a part of the shop
+KNOWN = 3  # accounts that had to do with a target before the window, for it to have a past
 OVERLAP = 0.5  # Jaccard from which findings are one group
 EVIDENCE = 50
 SMALLEST = -690.0  # log of a p-value: below, it would be 0
@@ -89,11 +91,15 @@ def find_groups(actions: Actions, seed: int = 0) -> list[Group]:
     searched = [("events", judged)]
     if 0 < orders.height < judged.height:
         searched.insert(0, ("orders", orders))
-    habits, found = _habits(actions, events), []
+    found = []
     for words, frame in searched:
-        found += _blocks(actions, frame, habits, words, seed) + _rings(actions, frame, words, seed)
+        every = events.filter("order") if words == "orders" else events
+        known = _with_a_past(actions, events, frame)
+        found += _blocks(actions, known, _habits(actions, every), words, seed)
+        found += _bound(actions, known, every.filter(~pl.col("inside")), words)
+        found += _rings(actions, frame, words, seed)
     found += _coattails(actions, events)
-    correction = float(np.log(2 * len(searched) + 1))
+    correction = float(np.log(3 * len(searched) + 1))
     return _merged(actions, judged, [one for one in found if one.log_p + correction <= np.log(ALPHA)], correction)
 
 
@@ -103,6 +109,18 @@ def membership(groups: list[Group], accounts: int) -> NDArray[np.float64]:
     for group in groups:
         strength[group.accounts] = np.maximum(strength[group.accounts], -np.log10(group.p_value))
     return strength
+
+
+def _with_a_past(actions: Actions, events: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
+    """The window's events about targets that some accounts had to do with before, where most events are about such.
+
+    A series of new articles is bought together by all who buy it, and no past says so. In a log whose past is too short
+    to know most targets, none is left out.
+    """
+    pairs = events.filter(~pl.col("inside")).select("account", "target").unique(maintain_order=True)
+    had = np.bincount(_ints(pairs["target"]), minlength=len(actions.targets)) >= KNOWN
+    known = pl.Series(had[_ints(frame["target"])], dtype=pl.Boolean)
+    return frame.filter(known) if frame.height and known.mean() >= 0.5 else frame  # type: ignore[operator]
 
 
 def _habits(actions: Actions, events: pl.DataFrame) -> Habits:
@@ -196,6 +214,20 @@ def _rings(actions: Actions, frame: pl.DataFrame, words: str, seed: int) -> list
     return found
 
 
+def _bound(actions: Actions, frame: pl.DataFrame, past: pl.DataFrame, words: str) -> list[_Found]:
+    """Clusters of targets that many accounts share now and few did before."""
+    found = []
+    for bond in bonds(frame, past, len(actions.users), len(actions.targets), ALPHA):
+        first, second = (str(actions.targets[target]) for target in bond.pair)
+        reason = (
+            f"{bond.shared:.0f} accounts have both {first} and {second} among the window's {words}, where their past "
+            f"lets expect {_short(bond.expected)}"
+        )
+        excess = bond.shared / max(bond.expected, 1e-9)
+        found.append(_Found(bond.accounts, bond.targets, "new bond", bond.log_p, excess, reason))
+    return found
+
+
 def _coattails(actions: Actions, events: pl.DataFrame) -> list[_Found]:
     """Cold targets whose visitors come from or go to one popular target far more often than its popularity explains.
 
@@ -269,7 +301,8 @@ def _merged(actions: Actions, judged: pl.DataFrame, found: list[_Found], correct
         left = [one for one in left if _jaccard(leader.accounts, one.accounts) < OVERLAP]
         best = {one.how: one for one in reversed(same)}  # of each search the least likely
         how = tuple(sorted(best))
-        accounts = np.unique(np.concatenate([best[one].accounts for one in how]))
+        members, times = np.unique(np.concatenate([best[one].accounts for one in how]), return_counts=True)
+        accounts = members[(times > 1) | np.isin(members, leader.accounts)]  # who is in one weaker search alone is not
         lifted = [one.targets for one in same if one.how == "coattails" or one is best[one.how]]
         targets = np.unique(np.concatenate(lifted))  # of coattails all: each finding has one target
         evidence = (

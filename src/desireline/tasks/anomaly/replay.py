@@ -65,7 +65,8 @@ class Material:
     session : the silence that ends one, in microseconds
     orders, browsing : bool [T];  review : code of the type of reviews, -1: none
     stars, words : the fields of a review's stars and text, None without
-    first, first_order : int64 [I], an item's first event and order, NEVER without one;  popularity : int64 [I], events
+    first, first_order : int64 [I], an item's first event and order, NEVER without one
+    popularity, lately : int64 [I], events, and those in the window
     category, seller : int64 [I], of the first category field of items, and of who gains from them; None without
     """
 
@@ -91,6 +92,7 @@ class Material:
     first: Integers
     first_order: Integers
     popularity: Integers
+    lately: Integers
     category: Integers | None
     seller: Integers | None
     keys: Integers  # item and type as one number, ascending
@@ -160,6 +162,7 @@ def material(events: pl.DataFrame, schema: Schema, begin: datetime, end: datetim
         orders, ~(orders | negative | np.isin(types, named)) & (np.bincount(kind, minlength=len(types)) > 0),
         _review_type(kept, kind, np.isin(types, named), schema), rating_field(schema), text_field(schema),
         first, first_order, np.bincount(item[item >= 0], minlength=len(items)),
+        np.bincount(item[(item >= 0) & (time >= low)], minlength=len(items)),
         None if category is None else _of_items(kept[category], item, len(items)),
         None if seller is None else _of_items(kept[seller], item, len(items)),
         key[keyed], keyed,
@@ -298,11 +301,16 @@ def _one_each(held: Integers, base: Integers, tried: Integers, fits: Flags) -> I
 
 
 def _candidates(of: Material, own: Integers, generator: np.random.Generator) -> Integers:
-    """int64 [P, tries]: items near each in popularity, with a category first those of the same."""
+    """int64 [P, tries]: items near each in popularity, with a category first those of the same.
+
+    Near means: as many events in the window, by powers of two, and then before it, so that what is in season is
+    exchanged for what is.
+    """
     size, tie = len(of.items), np.random.default_rng(0).permutation(len(of.items))
+    like = (tie, of.popularity - of.lately, np.log2(of.lately + 1).astype(np.int64))
     tries = []
     for category, count in ((of.category, NEAR if of.category is not None else 0), (None, FAR)):
-        order = np.lexsort((tie, of.popularity) if category is None else (tie, of.popularity, category))
+        order = np.lexsort(like if category is None else (*like, category))
         place = np.empty(size, np.int64)
         place[order] = np.arange(size)
         reach = np.full(count, NEAR) if category is not None else (8 * 1.25 ** np.arange(count)).astype(np.int64)

@@ -59,6 +59,10 @@ class Churn:
     encoders: tuple[str, ...] = ("gru",)  # of a few thousand users' silences the others learn no more
     unasked: Literal["fit", "compare"] = "compare"  # trees are the better guess, and only a table knows
 
+    @property
+    def teacher(self) -> Churn:
+        return self
+
     def primary(self, prepared: Prepared) -> str:
         return "AUROC"  # by placements: no row is chosen for having guessed the season's level
 

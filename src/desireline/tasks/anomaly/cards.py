@@ -1,0 +1,134 @@
+"""What a person reads of a suspicion: measured facts against peers, the events behind them, what would clear it.
+
+A card says what was measured and how rare it is among accounts that are equally active; it does not say that somebody
+is guilty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from desireline.core.words import duration
+from desireline.tasks.anomaly.fact import KINDS, Fact
+from desireline.tasks.anomaly.suspicion import Suspicion
+
+REASONS = 5  # on a card
+TELLING = 0.05  # a fact as rare as that among peers is a reason
+EVIDENCE = 50  # events on a card
+NORMAL = 0.3  # p-value from which an account counts as a normal case
+DIFFERS = 3  # facts in which a suspect differs from the nearest normal case
+
+
+@dataclass(frozen=True)
+class KindScore:
+    """One suspicion of one account. score : −log10 of its p-value;  evidence : event ids in the log."""
+
+    kind: str
+    score: float
+    evidence: list[int]
+    reasons: list[str] = field(default_factory=list)
+    clears: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The normal account that is most like the suspect in all else, and what the two differ in."""
+
+    user: str
+    differs: list[str]
+
+
+@dataclass(frozen=True)
+class AnomalyAnswer:
+    """The answer of the task `anomaly` for one user.
+
+    score : −log10 of `p_value`, the share of accounts that stand out as much;  kinds : the most suspicious first
+    window : first and last moment that was judged
+    """
+
+    user: str
+    as_of: str
+    score: float
+    p_value: float
+    kinds: list[KindScore]
+    window: list[str]
+
+
+Evidence = Callable[[int, str], list[int]]  # row of the scan, fact -> event ids
+
+
+def kind_scores(
+    found: Suspicion, row: int, known: Mapping[str, Fact], evidence: Evidence, extra: Mapping[str, Sequence[str]]
+) -> list[KindScore]:
+    """Every kind's score of one account, the most suspicious first; facts and events where one is telling.
+
+    extra : kind -> reasons from elsewhere (groups), which come first
+    """
+    told = []
+    for column, kind in enumerate(KINDS):
+        p = float(found.kinds[row, column])
+        names = telling(found, row, kind, known) if p < TELLING else []
+        reasons = [*extra.get(kind, []), *(in_words(found, row, name, known[name]) for name in names)]
+        ids = [event for name in names for event in evidence(row, name)]
+        clears = list(dict.fromkeys(known[name].clears for name in names))
+        told.append(
+            KindScore(kind, -np.log10(p).item(), list(dict.fromkeys(ids))[:EVIDENCE], reasons[:REASONS], clears)
+        )
+    return sorted(told, key=lambda k: -k.score)
+
+
+def telling(found: Suspicion, row: int, kind: str, known: Mapping[str, Fact]) -> list[str]:
+    """The facts that speak for a kind, the rarest first."""
+    own = {name: float(p[row]) for name, p in found.rarities.items() if kind in known[name].kinds}
+    rare = [name for name, p in own.items() if p < TELLING]
+    return sorted(rare, key=lambda name: own[name])[:REASONS]
+
+
+def in_words(found: Suspicion, row: int, name: str, fact: Fact) -> str:
+    """A fact of an account, and how many of its peers have the like."""
+    value = float(found.measures[name][row])
+    others = 1 / float(found.rarities[name][row])
+    rare = f"1 in {others:,.0f}" if others >= 10 else f"1 in {others:.1f}"
+    return f"{fact.words.format(value=written(value, fact))} ({rare} of accounts as active)"
+
+
+def written(value: float, fact: Fact) -> str:
+    """A fact's value with its unit."""
+    if fact.form == "count":
+        return f"{value:,.0f}"
+    if fact.form == "share":
+        return f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
+    if fact.form == "seconds":
+        return duration(value)
+    return f"{value:,.2f}" if abs(value) < 10 else f"{value:,.0f}"
+
+
+def nearest_normal(
+    found: Suspicion, row: int, names: Sequence[str], known: Mapping[str, Fact], users: Sequence[str]
+) -> Nearest | None:
+    """The normal account most like one in all facts but the `names` it is suspected for; None where all stand out.
+
+    Facts are compared by their surprisal among peers, so that none counts by its unit.
+    """
+    normal = np.flatnonzero(found.p_value >= NORMAL)
+    rest = [name for name in found.rarities if name not in names]
+    if len(normal) == 0 or not rest:
+        return None
+    rare = _surprisal(found, rest)
+    near = int(normal[np.argmin(((rare[normal] - rare[row]) ** 2).sum(axis=1))])
+    differs = []
+    for name in names[:DIFFERS]:
+        values = found.measures[name]
+        if values[near] is not None:
+            there = known[name].words.format(value=written(float(values[near]), known[name]))
+            differs.append(there)
+    return Nearest(users[near], differs)
+
+
+def _surprisal(found: Suspicion, names: Sequence[str]) -> NDArray[np.float64]:
+    stacked = -np.log(np.stack([found.rarities[name] for name in names], axis=1))
+    return np.where(np.isnan(stacked), 1.0, stacked)

@@ -1,0 +1,89 @@
+"""How rare a measure is among accounts that are equally active: an upper-tail probability, with no share to be guessed.
+
+Heavy users do more of everything, so an account is held against its peers alone: those of the same fifth by activity,
+or fewer groups where accounts are few. Up to the 95 % quantile (a lower one among few) the probability is the share of
+peers with as much or more (ties counted half). Beyond it ranks cannot tell the tenth from the wildest, so the tail is
+taken as exponential in the logarithm of the measure, its scale from the median exceedance, which a few wild accounts do
+not move. A floor keeps one wild measure from speaking for all others.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from desireline.tasks.anomaly.fact import Fact
+
+Floats: TypeAlias = NDArray[np.float64]
+
+GROUPS = 5  # of peers, by activity
+LEAST_PEERS = 100  # accounts in a group of peers
+TAIL = 0.05  # share beyond which ranks are not enough
+LEAST_TAIL, MOST_TAIL = 10, 0.2  # accounts in the tail, to know its scale, and their largest share
+FLOOR = 1e-5  # of one measure's probability
+
+
+def peer_groups(activity: Floats) -> NDArray[np.int64]:
+    """int64 [A]: the group of peers of each account, by its activity (occasions in the window) [A].
+
+    GROUPS of about equal size; equally active accounts stay together, and a group of fewer than LEAST_PEERS joins the
+    one below it.
+    """
+    n = len(activity)
+    rank = np.searchsorted(np.sort(activity), activity, side="left")
+    group = rank * max(1, min(GROUPS, n // LEAST_PEERS)) // max(1, n)
+    sizes = np.bincount(group, minlength=1)
+    joined, held = np.zeros(len(sizes), np.int64), 0
+    for one, size in enumerate(sizes.tolist()):
+        small = sizes[one:].sum() < LEAST_PEERS  # what is left above would be too few to stand alone
+        joined[one] = joined[one - 1] if one and (small or held < LEAST_PEERS) else one
+        held = held + size if one and joined[one] == joined[one - 1] else size
+    return joined[group]
+
+
+def rarity(values: Floats, fact: Fact, peers: NDArray[np.int64]) -> Floats:
+    """float64 [A]: probability that a peer's measure speaks as much for a suspicion; nan where the measure is."""
+    spread = np.sign(values) * np.log1p(np.abs(values)) if fact.form in ("count", "ratio", "seconds") else values
+    found = np.full(len(values), np.nan)
+    for group in np.unique(peers):
+        here = (peers == group) & np.isfinite(spread)
+        own = spread[here]
+        high = upper_tail(own) if fact.side != "low" else None
+        low = upper_tail(-own) if fact.side != "high" else None
+        if high is not None and low is not None:
+            found[here] = np.minimum(1.0, 2 * np.minimum(high, low))
+        else:
+            found[here] = high if high is not None else low
+    return np.where(np.isnan(found), np.nan, np.maximum(found, FLOOR))
+
+
+def upper_tail(values: Floats) -> Floats:
+    """float64 [n]: for each of n values the probability of one as great, by rank and, beyond 95 %, by the tail."""
+    n = len(values)
+    if n == 0:
+        return np.zeros(0)
+    order = np.sort(values)
+    above = n - np.searchsorted(order, values, side="right")
+    equal = np.searchsorted(order, values, side="right") - np.searchsorted(order, values, side="left")
+    by_rank = (above + 0.5 * equal + 0.5) / (n + 1)
+    border = order[int((1 - max(TAIL, min(LEAST_TAIL / n, MOST_TAIL))) * (n - 1))]
+    beyond = order[order > border] - border
+    if len(beyond) < LEAST_TAIL // 2:
+        return np.asarray(by_rank, np.float64)
+    scale = float(np.median(beyond)) / np.log(2)
+    by_tail = len(beyond) / n * np.exp(-np.maximum(values - border, 0.0) / scale)
+    return np.where(values > border, np.minimum(by_tail, by_rank.max()), by_rank)
+
+
+def rarities(facts: pl.DataFrame, known: dict[str, Fact], activity: Floats) -> dict[str, Floats]:
+    """Fact's name -> float64 [A], for the facts that are defined for anybody."""
+    peers = peer_groups(activity)
+    found = {}
+    for name in known:
+        values = facts[name].to_numpy().astype(np.float64)
+        if np.isfinite(values).any():
+            found[name] = rarity(values, known[name], peers)
+    return found
