@@ -46,7 +46,6 @@ from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS
 from desireline.tasks.anomaly.attacks import FAMILIES, missing, planted
 from desireline.tasks.anomaly.facts import FACTS
-from desireline.tasks.anomaly.peers import rarities
 from desireline.tasks.anomaly.questions import (
     NOT_PLANTED,
     PLACEBO,
@@ -71,7 +70,7 @@ PYOD = ROOT / ".bench" / "pyod"
 NAMES = ("online-retail-ii", "taobao")
 SHARE, TOGETHER = 0.02, 0.005  # of the active accounts: a family alone, and each of several
 INTENSITIES = ("low", "middle", "high")
-DRAWS = 3
+DRAWS = 2
 TIMES = 8  # within the window, for the events to detection
 CAPACITY = 100
 RESAMPLES = 300
@@ -147,8 +146,7 @@ def scores_of(base: Base, questions: AnomalyQuestions, pyod: bool) -> dict[str, 
     found["gru"] = everything.score
     told = surprise_facts(surprises(network, questions, questions.timeline))
     rows = questions.scan.users.to_frame("user").join(told, on="user", how="left", maintain_order="left")
-    alone = rarities(rows, SURPRISES, questions.scan.activity)
-    found["surprise"] = suspicion(alone, SURPRISES, None, rows, questions.scan.old).score
+    found["surprise"] = suspicion(rows, SURPRISES, questions.scan.activity, None, questions.scan.old).score
     return found | (pyod_scores(questions) if pyod else {})
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import false_discovery_control, kstest
 
 from desireline.tasks.anomaly.fact import KINDS, Fact
-from desireline.tasks.anomaly.peers import FLOOR, peer_groups, rarity, upper_tail
+from desireline.tasks.anomaly.peers import FLOOR, apart, deviations, peer_groups, rarity, upper_tail
 from desireline.tasks.anomaly.suspicion import false_discoveries, least_of, suspicion
 
 HIGH = Fact(("bot",), "high", "{value}", "ratio", "nothing")
@@ -66,25 +66,34 @@ def test_sides_and_what_is_not_defined():
 
 
 def test_a_kind_is_suspected_by_its_own_facts_alone_and_uniform_among_honest_accounts():
-    generator = np.random.default_rng(1)
-    rare = {name: generator.uniform(size=3000) for name in ("fast", "flat")}
-    rare["fast"][7] = 1e-5
-    found = suspicion(rare, {"fast": HIGH, "flat": LOW}, None, pl.DataFrame({"fast": np.zeros(3000)}))
+    frame = pl.DataFrame({"fast": normal(3000, 1), "flat": normal(3000, 2)})
+    frame[7, "fast"] = 9.0
+    found = suspicion(frame, {"fast": HIGH, "flat": LOW}, np.ones(3000), None)
     kinds = dict(zip(KINDS, found.kinds.T, strict=True))
     assert kinds["bot"].argmin() == 7
     assert kinds["brushing"][7] > 0.001
     assert np.all(kinds["review"] == 1)
-    assert kstest(np.delete(kinds["bot"], 7), "uniform").pvalue > 0.01
-    assert kstest(np.delete(found.p_value, 7), "uniform").pvalue > 0.001  # two looks, corrected
+    assert found.p_value.argmin() == 7
+    for level in (0.01, 0.05, 0.2):  # above, ties of accounts that lie on no suspicious side
+        assert (found.p_value < level).mean() == pytest.approx(level, rel=0.25)
 
 
 def test_a_group_speaks_for_a_ring():
     ring = np.ones(200)
     ring[:5] = 1e-9
-    found = suspicion({}, {}, ring, pl.DataFrame({"account": range(200)}))
+    found = suspicion(pl.DataFrame({"account": range(200)}), {}, np.ones(200), ring)
     assert np.all(found.kinds[:5, list(KINDS).index("ring")] <= 1e-8)
     assert np.all(found.score[:5] > 8)
     assert np.all(found.score[5:] < 0.01)
+
+
+def test_only_an_account_with_a_past_can_have_been_taken_over():
+    fact = {"moved": Fact(("takeover",), "high", "{value}", "nats", "nothing")}
+    frame, old = pl.DataFrame({"moved": np.append(normal(498), [9.0, 9.0])}), np.ones(500, bool)
+    old[-1] = False
+    kinds = suspicion(frame, fact, np.ones(500), None, old).kinds[:, list(KINDS).index("takeover")]
+    assert kinds[-2] < 0.01
+    assert kinds[-1] == 1
 
 
 def test_the_least_of_several_is_corrected_for_the_looks():
@@ -97,3 +106,26 @@ def test_false_discovery_rates_are_scipys():
     p = np.random.default_rng(3).beta(0.3, 1, 500)
     np.testing.assert_allclose(false_discoveries(p), false_discovery_control(p))
     assert len(false_discoveries(np.zeros(0))) == 0
+
+
+def test_what_is_rare_together_counts_more_than_what_is_rare_alone():
+    generator = np.random.default_rng(4)
+    first = generator.standard_normal(3000)
+    twin = first + 0.2 * generator.standard_normal(3000)  # says nearly the same
+    other = generator.standard_normal(3000)
+    first[0], twin[0], other[0] = 2.5, 2.5, 2.5
+    first[1], twin[1], other[1] = 2.5, 0.0, 0.0  # the twins disagree, as hardly ever
+    away = apart([first, twin, other])
+    assert away[1] > away[0]
+    assert away[0] > np.quantile(away, 0.98)
+    assert apart([first, first, other])[0] < 2 * apart([first, other])[0]
+
+
+def test_only_the_suspicious_side_among_peers_counts():
+    activity = np.repeat([1.0, 100.0], 500)
+    frame = pl.DataFrame({"slow": np.append(normal(999), -9.0), "void": np.full(1000, np.nan), "same": np.ones(1000)})
+    facts = {"slow": HIGH, "void": HIGH, "same": HIGH}
+    away = deviations(frame, facts, activity)
+    assert list(away) == ["slow"]
+    assert away["slow"][-1] == 0
+    assert (away["slow"] > 0).mean() == pytest.approx(0.5, abs=0.02)

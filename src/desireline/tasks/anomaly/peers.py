@@ -1,4 +1,4 @@
-"""How rare a measure is among accounts that are equally active: an upper-tail probability, with no share to be guessed.
+"""How far a measure lies from those of equally active accounts, and how rare that is; no share has to be guessed.
 
 Heavy users do more of everything, so an account is held against its peers alone: those of the same fifth by activity,
 or fewer groups where accounts are few. Up to the 95 % quantile (a lower one among few) the probability is the share of
@@ -9,6 +9,7 @@ not move. A floor keeps one wild measure from speaking for all others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ LEAST_PEERS = 100  # accounts in a group of peers
 TAIL = 0.05  # share beyond which ranks are not enough
 LEAST_TAIL, MOST_TAIL = 10, 0.2  # accounts in the tail, to know its scale, and their largest share
 FLOOR = 1e-5  # of one measure's probability
+RIDGE = 0.3  # variances that are added to each measure's own
 
 
 def peer_groups(activity: Floats) -> NDArray[np.int64]:
@@ -44,13 +46,51 @@ def peer_groups(activity: Floats) -> NDArray[np.int64]:
     return joined[group]
 
 
+def spread(values: Floats, fact: Fact) -> Floats:
+    """float64 [A]: the measure on a scale on which tails are alike: counts, ratios and durations by their logarithm."""
+    return np.sign(values) * np.log1p(np.abs(values)) if fact.form in ("count", "ratio", "seconds") else values
+
+
+def deviations(measures: pl.DataFrame, known: Mapping[str, Fact], activity: Floats) -> dict[str, Floats]:
+    """Fact -> float64 [A]: how far each account lies from its peers' median on the suspicious side, in deviations.
+
+    0 on the other side, and where the measure is not defined; facts that do not vary are left out.
+    """
+    peers, found = peer_groups(activity), {}
+    for name, fact in known.items():
+        values = spread(measures[name].to_numpy().astype(np.float64), fact)
+        there = np.isfinite(values)
+        away = np.zeros(len(values))
+        for group in np.unique(peers):
+            here = there & (peers == group)
+            if here.any():
+                away[here] = values[here] - np.median(values[here])
+        size = away.std()
+        if size > 0:
+            side = {"high": (0.0, np.inf), "low": (-np.inf, 0.0), "both": (-np.inf, np.inf)}[fact.side]
+            found[name] = np.clip(away / size, *side)
+    return found
+
+
+def apart(columns: Sequence[Floats]) -> Floats:
+    """float64 [A]: squared Mahalanobis distance from the mean account over columns [A] each.
+
+    Measures that say the same count once, and what is rare together counts more than what is rare alone. The covariance
+    is drawn to the identity by RIDGE, so that few accounts have one too.
+    """
+    rows = np.stack(columns, axis=1)
+    rows = rows - rows.mean(axis=0)
+    covariance = rows.T @ rows / max(1, len(rows)) + RIDGE * np.eye(rows.shape[1])
+    return np.asarray((rows * np.linalg.solve(covariance, rows.T).T).sum(axis=1), np.float64)
+
+
 def rarity(values: Floats, fact: Fact, peers: NDArray[np.int64]) -> Floats:
     """float64 [A]: probability that a peer's measure speaks as much for a suspicion; nan where the measure is."""
-    spread = np.sign(values) * np.log1p(np.abs(values)) if fact.form in ("count", "ratio", "seconds") else values
+    scaled = spread(values, fact)
     found = np.full(len(values), np.nan)
     for group in np.unique(peers):
-        here = (peers == group) & np.isfinite(spread)
-        own = spread[here]
+        here = (peers == group) & np.isfinite(scaled)
+        own = scaled[here]
         high = upper_tail(own) if fact.side != "low" else None
         low = upper_tail(-own) if fact.side != "high" else None
         if high is not None and low is not None:
@@ -78,7 +118,7 @@ def upper_tail(values: Floats) -> Floats:
     return np.where(values > border, np.minimum(by_tail, by_rank.max()), by_rank)
 
 
-def rarities(facts: pl.DataFrame, known: dict[str, Fact], activity: Floats) -> dict[str, Floats]:
+def rarities(facts: pl.DataFrame, known: Mapping[str, Fact], activity: Floats) -> dict[str, Floats]:
     """Fact's name -> float64 [A], for the facts that are defined for anybody."""
     peers = peer_groups(activity)
     found = {}

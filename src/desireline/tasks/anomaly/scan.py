@@ -10,9 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.facts import FACTS, account_facts
+from desireline.tasks.anomaly.facts import account_facts
 from desireline.tasks.anomaly.groups import Group, find_groups, membership
-from desireline.tasks.anomaly.peers import rarities
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -38,10 +37,6 @@ class Scan:
 
     def __len__(self) -> int:
         return self.facts.height
-
-    def rarities(self) -> dict[str, Floats]:
-        """Fact -> float64 [A]: how rare it is among peers."""
-        return rarities(self.facts, FACTS, self.activity)
 
 
 def scan(actions: Actions, seed: int = 0) -> Scan:

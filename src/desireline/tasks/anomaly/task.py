@@ -29,7 +29,7 @@ from desireline.schema.model import Schema
 from desireline.sequences.prepared import Prepared
 from desireline.tasks.anomaly.fact import KINDS
 from desireline.tasks.anomaly.facts import FACTS
-from desireline.tasks.anomaly.peers import rarities, upper_tail
+from desireline.tasks.anomaly.peers import upper_tail
 from desireline.tasks.anomaly.questions import NOT_PLANTED, AnomalyQuestions, anomaly_questions, surprises
 from desireline.tasks.anomaly.scan import Scan
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
@@ -158,17 +158,17 @@ def trivial(found: Scan) -> Suspicion:
 
 def by_facts(found: Scan) -> Suspicion:
     """The measures of each account alone."""
-    return suspicion(found.rarities(), FACTS, None, found.facts, found.old)
+    return suspicion(found.facts, FACTS, found.activity, None, found.old)
 
 
 def by_groups(found: Scan) -> Suspicion:
     """The groups alone."""
-    return suspicion({}, FACTS, found.ring, found.facts)
+    return suspicion(found.facts, {}, found.activity, found.ring)
 
 
 def by_both(found: Scan) -> Suspicion:
     """All that is seen without a network."""
-    return suspicion(found.rarities(), FACTS, found.ring, found.facts, found.old)
+    return suspicion(found.facts, FACTS, found.activity, found.ring, found.old)
 
 
 RULES: dict[str, Callable[[Scan], Suspicion]] = {
@@ -184,9 +184,8 @@ def surprised(network: Network, questions: AnomalyQuestions) -> Suspicion:
     found = questions.scan
     told = surprise_facts(surprises(network, questions, questions.timeline))
     rows = found.users.to_frame("user").join(told, on="user", how="left", maintain_order="left").drop("user")
-    rare = rarities(rows, SURPRISES, found.activity)
     measures = pl.concat([found.facts, rows], how="horizontal")
-    return suspicion(found.rarities() | rare, FACTS | SURPRISES, found.ring, measures, found.old)
+    return suspicion(measures, FACTS | SURPRISES, found.activity, found.ring, found.old)
 
 
 def bands(score: NDArray[np.float64], truth: NDArray[np.float64]) -> list[dict[str, float]]:
