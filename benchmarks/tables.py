@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS, ROOT
+from benchmarks.tables_anomaly import anomaly, opinions
 from desireline.evaluation.result import SCREEN
 
 PAGE = ROOT / "docs" / "results.md"
@@ -230,6 +231,10 @@ def chapter(name: str, found: dict[str, Any]) -> str:
     """One file's chapter, by the shape of what it holds."""
     if "dates" in found:
         return churn(found)
+    if "sets" in found:
+        return anomaly(found, footer(found), grid)
+    if name == "opinions":
+        return opinions(found, footer(found), grid)
     if "cuts" in found:
         return rolling(found)
     return quality(name, found) if "tables" in found else speed(name, found)
