@@ -54,7 +54,8 @@ def spread(values: Floats, fact: Fact) -> Floats:
 def deviations(measures: pl.DataFrame, known: Mapping[str, Fact], activity: Floats) -> dict[str, Floats]:
     """Fact -> float64 [A]: how far each account lies from its peers' median on the suspicious side, in deviations.
 
-    0 on the other side, and where the measure is not defined; facts that do not vary are left out.
+    0 on the other side, and where the measure is not defined; facts that do not vary, or that are defined for fewer than
+    LEAST_TAIL accounts, are left out.
     """
     peers, found = peer_groups(activity), {}
     for name, fact in known.items():
@@ -65,7 +66,7 @@ def deviations(measures: pl.DataFrame, known: Mapping[str, Fact], activity: Floa
             here = there & (peers == group)
             if here.any():
                 away[here] = values[here] - np.median(values[here])
-        size = away.std()
+        size = float(away[there].std()) if there.sum() >= LEAST_TAIL else 0.0  # of those that it is defined for
         if size > 0:
             side = {"high": (0.0, np.inf), "low": (-np.inf, 0.0), "both": (-np.inf, np.inf)}[fact.side]
             found[name] = np.clip(away / size, *side)
