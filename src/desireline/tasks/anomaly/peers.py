@@ -54,7 +54,7 @@ def spread(values: Floats, fact: Fact) -> Floats:
 def deviations(measures: pl.DataFrame, known: Mapping[str, Fact], activity: Floats) -> dict[str, Floats]:
     """Fact -> float64 [A]: how far each account lies from its peers' median on the suspicious side, in deviations.
 
-    0 on the other side, and where the measure is not defined; facts that do not vary, or that are defined for fewer than
+    0 on the other side, and where the measure is not defined; facts that do not vary, or are defined for fewer than
     LEAST_TAIL accounts, are left out.
     """
     peers, found = peer_groups(activity), {}
