@@ -77,7 +77,8 @@ RESAMPLES = 300
 TITLE = "Planted attacks: family × intensity × detector"
 NOTES = [
     f"One family at a time, {SHARE:.0%} of the active accounts (a ring of accounts comes whole), with a placebo as "
-    f"large; means of {DRAWS['middle']} draws in the middle intensity, else one. Real accounts count as normal, since nobody knows which are not.",
+    f"large; means of {DRAWS['middle']} draws in the middle intensity, else one. Real accounts count as normal, since "
+    "nobody knows which are not.",
     "trivial: how much an account does. surprise: the network's alone. gru: measures, groups and surprise together. "
     "PyOD 3.6 on the measures of each account (IForest, ECOD, COPOD, HBOS, KNN, LOF, PCA): the best of each line.",
     f"With {CAPACITY} looks and fewer planted, precision@{CAPACITY} is at most their number by {CAPACITY}.",
