@@ -277,7 +277,7 @@ class Workspace:
             return answer(fitted, events, "history", at, wishes, stranger=True)
         if user is None:
             raise SettingError("Name a user, give a history, or ask for all.")
-        return answer(fitted, self._events_of(user), user, at, wishes)
+        return answer(fitted, self._events_of(user, at), user, at, wishes)
 
     def explain(self, task: str, user: str, *, as_of: Moment = None, model: str | None = None) -> Explanation:
         """Why the answer of a task for a user of the log is what it is; so far for churn.
@@ -290,7 +290,7 @@ class Workspace:
         if task != "churn":
             raise SettingError(f"Explanations for {task} are not there yet: this version explains churn.")
         fitted, at = self._answering(task, as_of, model)
-        told = explanation(fitted, self._events_of(user), at)
+        told = explanation(fitted, self._events_of(user, at), at)
         if told is None:
             raise no_history(user, at)
         return told
@@ -383,11 +383,11 @@ class Workspace:
     ) -> dict[str, Any]:
         """Keep what a person found an alert to be. Raises SettingError for an id that is no alert's."""
         from desireline.selection import alerts as queues
-        from desireline.selection.suspects import look
+        from desireline.selection.suspects import last_look
 
         fitted, at = self._answering("anomaly", as_of, model)
         with write_lock(self.folder, "desireline alerts"):
-            return queues.judge(look(self.folder, fitted, at), self.folder, name, verdict, datetime.now(UTC))
+            return queues.judge(last_look(self.folder, fitted, at), self.folder, name, verdict, datetime.now(UTC))
 
     def predict_all(
         self,
@@ -476,8 +476,9 @@ class Workspace:
 
         return [Result.from_json(read_json(path)) for path in sorted((self.folder / "results").glob("*.json"))]
 
-    def _events_of(self, user: str) -> pl.DataFrame:
-        events = self.store.users_events(user)
+    def _events_of(self, user: str, at: datetime) -> pl.DataFrame:
+        """The events of whom a name stands for as of a moment: who is merged later is somebody else yet."""
+        events = self.store.users_events(user, before=at)
         if events.height == 0:
             raise UnknownUserError(
                 f"User {user!r} is not in the log of {self.folder}. Check the id, or give a history with "
@@ -513,10 +514,7 @@ class Workspace:
         last = self.store.observed_end()
         if moment is not None and moment > last + timedelta(days=1):
             say(f"The log ends {iso(last)}: of the time from then to {iso(moment)} nothing is known.")
-        if task == "churn":
-            from desireline.selection.leaving import check_definition
-
-            check_definition(self.schema.churn, fitted)
+        models.check_settled(self.schema, fitted)
         return fitted, moment or last + timedelta(microseconds=1)
 
 

@@ -53,3 +53,13 @@ def test_nobody_false_and_fewer_accounts_than_capacity():
     assert np.isnan(found["recall@1%"].value)
     whole = detection_metrics(np.arange(5.0), np.array([0.0, 0, 0, 1, 1]), np.arange(5), 100, 50, 0)
     assert whole["precision@100"].value == pytest.approx(0.4)
+
+
+def test_rankings_of_several_seeds_are_each_looked_at_as_far():
+    generator = np.random.default_rng(5)
+    truth = (generator.random(400) < 0.2).astype(float)
+    score, user = generator.normal(size=400) + 2 * truth, np.arange(400)
+    alone = detection_metrics(score, truth, user, 50, 0, 0)
+    thrice = detection_metrics(np.tile(score, 3), np.tile(truth, 3), np.tile(user, 3), 50, 0, 0, rankings=3)
+    for name, metric in alone.items():
+        assert thrice[name].value == pytest.approx(metric.value), name

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import polars.testing
 import pytest
 
 from desireline.events.cut import cut
 from desireline.graphs.spectral import spectral_vectors
-from desireline.schema.model import AliasSpec, ChurnSettings, EventSpec, FieldSpec, Schema, TimeSpec
+from desireline.schema.model import AliasSpec, AnomalySettings, ChurnSettings, EventSpec, FieldSpec, Schema, TimeSpec
 from desireline.selection.fit import run_baseline
+from desireline.selection.fitted import Fitted, describe, new_network
 from desireline.selection.panel import panels
+from desireline.selection.suspects import Look, look
 from desireline.sequences.prepare import write_prepared
 from desireline.sequences.prepared import open_prepared, prepare
 from desireline.tasks import TASKS
@@ -205,3 +208,64 @@ def test_every_score_of_leaving_sees_only_what_lies_before_the_cut(tmp_path, poi
     assert clean.keys() == poisoned.keys()
     for name, array in clean.items():
         np.testing.assert_array_equal(array, poisoned[name], err_msg=name)
+
+
+def ring() -> pl.DataFrame:
+    """Nine accounts that take the same four targets in the days before the cut."""
+    rows = [
+        {
+            **log().row(0, named=True),
+            "who": f"r{member}",
+            "at": CUT.replace(tzinfo=None) - timedelta(days=3, hours=5 * target, minutes=member),
+            "what": "buy",
+            "item": f"i{3 + 4 * target}",
+        }
+        for member in range(9)
+        for target in range(4)
+    ]
+    return pl.DataFrame(rows, schema=log().schema)
+
+
+def look_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> Look:
+    """Everything that is found of everybody as of the cut, a network's surprise and groups included."""
+    folder = prepared(tmp_path, name, rows).parent.parent
+    task, schema = TASKS["anomaly"], SCHEMA.model_copy(update={"anomaly": AnomalySettings(window_d=20)})
+    stage = whole_log(prepare(folder, schema, CUT), masks_seen=False)
+    network = new_network(task.teacher, "gru", schema.encoder, schema.train, stage.prepared, 0).eval()
+    info = describe(task, "gru", "model", stage.prepared, schema, 0, {}, encoder_name="gru")
+    return look(folder, Fitted(task, "gru", stage.prepared, network, info), CUT)
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_a_look_at_everybody_sees_only_what_lies_before_its_moment(tmp_path, poison):
+    rows = pl.concat([log(), ring()])
+    clean = look_at_the_cut(tmp_path, "clean", rows)
+    poisoned = look_at_the_cut(tmp_path, "poisoned", POISONS[poison](rows))
+    assert clean.groups
+    assert any(kind["evidence"] for kinds in clean.told.values() for kind in kinds)
+    assert clean.nearest
+    for name in ("accounts", "features"):
+        pl.testing.assert_frame_equal(getattr(clean, name), getattr(poisoned, name), check_exact=True)
+    assert clean.evidence.sort("event_id").equals(poisoned.evidence.sort("event_id"))
+    for name in ("told", "nearest", "groups", "window"):
+        assert getattr(clean, name) == getattr(poisoned, name)
+
+
+def test_a_look_moves_with_what_lies_before_its_moment(tmp_path):
+    rows = pl.concat([log(), ring()])
+    clean = look_at_the_cut(tmp_path, "clean", rows)
+    last = pl.col("at") == rows.filter(~FUTURE)["at"].max()
+    other = look_at_the_cut(tmp_path, "changed", rows.with_columns(item=pl.when(last).then(None).otherwise("item")))
+    assert not clean.features.equals(other.features)
+
+
+def test_who_is_merged_later_is_somebody_else_yet(tmp_path):
+    folder = prepared(tmp_path, "poisoned", POISONS["aliases"](log())).parent.parent
+    store = Workspace(folder, SCHEMA).store
+    clean = Workspace(prepared(tmp_path, "clean", log()).parent.parent, SCHEMA).store
+    assert store.users_events("u7")["user"].unique().item() == "u0"
+    assert (
+        store.users_events("u7", before=CUT)
+        .filter(~(pl.col("time") >= CUT))
+        .equals(clean.users_events("u7").filter(~(pl.col("time") >= CUT)))
+    )

@@ -154,15 +154,26 @@ def test_verdicts_are_kept_and_end_an_alert(shop: Workspace) -> None:
 def test_what_people_confirm_moves_the_ranking(shop: Workspace) -> None:
     fitted = deploy.current(shop.folder, shop.schema, "anomaly", None)
     as_of = shop.store.observed_end() + timedelta(microseconds=1)
-    assert look(shop.folder, fitted, as_of).taught < LEAST_CONFIRMED
-    for _ in range(2 * LEAST_CONFIRMED):
-        alert = shop.alerts(3).alerts[0]
-        shop.judge_alert(alert.id, "confirmed" if alert.kind == "bot" else "dismissed")
-        if labelled(shop.folder)["confirmed"].sum() >= LEAST_CONFIRMED:
-            break
-    else:
-        pytest.skip("the slice has too few suspected bots")
-    assert look(shop.folder, fitted, as_of).taught >= LEAST_CONFIRMED
+    before = look(shop.folder, fitted, as_of)
+    assert before.taught < LEAST_CONFIRMED
+    standing = sorted((shop.folder / "anomaly").glob("look-*"))
+    for alert in shop.alerts(60).alerts:
+        shop.judge_alert(alert.id, "confirmed" if alert.users[0] < "15000" else "dismissed")
+    assert sorted((shop.folder / "anomaly").glob("look-*")) == standing  # a verdict waits for no look
+    said = labelled(shop.folder)
+    right, wrong = (said.filter(pl.col("confirmed") == verdict)["user"].unique() for verdict in (True, False))
+    assert min(len(right), len(wrong)) > LEAST_CONFIRMED
+    after = look(shop.folder, fitted, as_of)
+    assert after.taught == len(right)
+    ratio = before.accounts.join(after.accounts, on="user").with_columns(r=pl.col("p_value_right") / pl.col("p_value"))
+    up, down = (ratio.filter(pl.col("user").is_in(some.implode()))["r"].median() for some in (right, wrong))
+    assert up < down
+
+
+def test_settings_that_a_model_was_not_made_with_are_refused(shop: Workspace) -> None:
+    with pytest.raises(SettingError, match=r"anomaly\.window_d is 3.*Fit or compare again"):
+        shop.with_settings({"anomaly.window_d": "3"}).alerts(3)
+    assert len(shop.with_settings({"anomaly.capacity": "3"}).alerts().alerts) == 3
 
 
 def test_a_false_discovery_rate_lets_in_less(shop: Workspace) -> None:

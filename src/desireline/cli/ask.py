@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from desireline.cli.learn import TaskName
@@ -85,7 +86,7 @@ def predict(
         for kind in answer.kinds:
             stdout.print(f"  {kind.kind}: score {kind.score:.1f}", highlight=False)
             for reason in kind.reasons:
-                stdout.print(f"    {reason}", highlight=False)
+                stdout.print(f"    {escape(reason)}", highlight=False)
     waited = getattr(answer, "time_to_next", None)
     if waited is not None and waited.median_s is not None:
         stdout.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,9 +90,7 @@ def alerts(
         if as_json:
             show(said, True)
         else:
-            stdout.print(
-                f"{verdict.capitalize()}: {said['kind']}, {', '.join(said['users'][:SHOWN])}.", highlight=False
-            )
+            stdout.print(f"{verdict.capitalize()}: {said['kind']}, {escape(_named(said['users']))}.", highlight=False)
         return
     found = workspace.alerts(capacity, as_of=as_of, fdr=fdr, p_value=p_value, model=model, seed=seed)
     if as_json:
@@ -106,10 +105,15 @@ def alerts(
     )
 
 
+def _named(users: Sequence[str]) -> str:
+    """The first of some users by name, the rest by number."""
+    more = len(users) - SHOWN
+    return ", ".join(users[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def _print_card(place: int, alert: Alert) -> None:
     """One alert as a person reads it."""
-    more = len(alert.users) - SHOWN
-    who = escape(", ".join(alert.users[:SHOWN]) + (f" and {more} more" if more > 0 else ""))
+    who = escape(_named(alert.users))
     mark = " · audit" if alert.audit else ""
     head = f"{place:>4}  [bold]{alert.kind}[/bold]  {who}  score {alert.score:.1f}{mark}  [dim]{alert.id}[/dim]"
     stdout.print(head, highlight=False)

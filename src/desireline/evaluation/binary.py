@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desireline.evaluation.classification import BINS, SMALLEST, mass_bins
-from desireline.evaluation.intervals import HIGH, LOW, user_interval
+from desireline.evaluation.intervals import user_interval, weighted
 from desireline.evaluation.result import Metric
 
 GAINS = 20  # points of the gains curve
@@ -58,19 +58,7 @@ def binary_metrics(
     found = {
         name: user_interval(values, user, resamples, seed) for name, values in binary_values(probability, truth).items()
     }
-    names, row = np.unique(user, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    order = _Sorted(probability, truth)
-    figures: dict[str, list[float]] = {name: [] for name in order.figures(np.ones(len(row)))}
-    for _ in range(resamples):
-        drawn = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
-        for name, value in order.figures(drawn[row]).items():
-            figures[name].append(value)
-    for name, value in order.figures(np.ones(len(row))).items():
-        kept = np.array([f for f in figures[name] if np.isfinite(f)])
-        low, high = np.quantile(kept, [LOW, HIGH]) if len(kept) else (np.nan, np.nan)
-        found[name] = Metric(value, float(low), float(high))
-    return found
+    return found | weighted(_Sorted(probability, truth).figures, user, resamples, seed)
 
 
 def expected_calibration_error(probability: Floats, truth: Floats, bins: int = BINS) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from desireline.evaluation.binary import binary_metrics, placements
-from desireline.evaluation.intervals import HIGH, LOW, user_interval
+from desireline.evaluation.intervals import user_interval, weighted
 from desireline.evaluation.result import Metric
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -21,29 +21,27 @@ ALERT_RATE = 0.01  # share of all accounts that is looked at, for `recall@1%`
 
 
 def detection_metrics(
-    score: Floats, truth: Floats, user: NDArray[np.int64], capacity: int, resamples: int, seed: int
+    score: Floats,
+    truth: Floats,
+    user: NDArray[np.int64],
+    capacity: int,
+    resamples: int,
+    seed: int,
+    rankings: int = 1,
 ) -> dict[str, Metric]:
     """AUROC, AUPRC, precision@capacity and recall@1% of scores [Q] against truth [Q] (1.0: false), with intervals.
 
     Ties are shared out: of accounts with equal scores each is looked at in part, so that a constant score is worth
     what chance is.
+
+    rankings : how many of the same accounts are held together, as those of several seeds: each is looked at as far as
+        `capacity`
     """
     places = rankdata(score, method="min") / (len(score) + 1)  # scores may be beyond what a probability can tell apart
     ranked = binary_metrics(places, truth, user, resamples, seed)
     found = {name: ranked[name] for name in ("AUROC", "AUPRC")}
-    names, row = np.unique(user, return_inverse=True)
-    generator, order = np.random.default_rng(seed), _Order(score, truth)
-    whole = order.figures(np.ones(len(row)), capacity)
-    drawn: dict[str, list[float]] = {name: [] for name in whole}
-    for _ in range(resamples):
-        times = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
-        for name, value in order.figures(times[row], capacity).items():
-            drawn[name].append(value)
-    for name, value in whole.items():
-        kept = np.array([v for v in drawn[name] if np.isfinite(v)])
-        low, high = np.quantile(kept, [LOW, HIGH]) if len(kept) else (np.nan, np.nan)
-        found[name] = Metric(value, float(low), float(high))
-    return found
+    order = _Order(score, truth)
+    return found | weighted(lambda times: order.figures(times, capacity, rankings), user, resamples, seed)
 
 
 def auroc(score: Floats, truth: Floats, user: NDArray[np.int64], resamples: int, seed: int) -> Metric:
@@ -59,14 +57,14 @@ class _Order:
         self.truth = truth[self.order]
         self.group = np.cumsum(np.diff(score[self.order], prepend=np.inf) != 0) - 1
 
-    def figures(self, weight: Floats, capacity: int) -> dict[str, float]:
+    def figures(self, weight: Floats, capacity: int, rankings: int) -> dict[str, float]:
         """With question i counting `weight[i]` times."""
         weight = weight[self.order]
         groups = int(self.group[-1]) + 1 if len(self.group) else 0
         false = np.bincount(self.group, weights=weight * self.truth, minlength=groups)
         seen = np.cumsum(np.bincount(self.group, weights=weight, minlength=groups))
         caught = np.append(0.0, np.cumsum(false))
-        at = min(float(capacity), float(seen[-1]) if groups else 0.0)
+        at = min(float(capacity * rankings), float(seen[-1]) if groups else 0.0)
         nan = float("nan")
         if at == 0 or caught[-1] == 0:
             return {f"precision@{capacity}": 0.0 if at else nan, "recall@1%": nan}

@@ -78,6 +78,30 @@ def bootstrap(
     return Metric(value, float(low), float(high))
 
 
+def weighted(
+    figures: Callable[[NDArray[np.float64]], dict[str, float]], users: NDArray[np.int64], resamples: int, seed: int
+) -> dict[str, Metric]:
+    """Intervals of figures that are no function of sums over users, as those of a ranking.
+
+    figures : from how many times each question counts, float64 [Q], to figures by name; one that is nan in a resample
+        is left out of its interval
+    users : int64 [Q], whose question it is
+    """
+    names, row = np.unique(users, return_inverse=True)
+    generator, whole = np.random.default_rng(seed), figures(np.ones(len(row)))
+    drawn: dict[str, list[float]] = {name: [] for name in whole}
+    for _ in range(resamples):
+        times = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
+        for name, value in figures(times[row]).items():
+            drawn[name].append(value)
+    found = {}
+    for name, value in whole.items():
+        kept = np.array([figure for figure in drawn[name] if np.isfinite(figure)])
+        low, high = np.quantile(kept, [LOW, HIGH]) if len(kept) else (np.nan, np.nan)
+        found[name] = Metric(value, float(low), float(high))
+    return found
+
+
 def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
     held = totals[:, 1]
     return np.divide(totals[:, 0], held, out=np.full(len(held), np.nan), where=held > 0)

@@ -8,7 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from desireline.core.progress import progress
-from desireline.events.cut import cut
+from desireline.events.cut import Frame, cut
 from desireline.events.frame import BUCKETS
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
@@ -29,6 +29,6 @@ def histories_before(store: EventStore, as_of: datetime, label: str) -> Iterator
             advance(events.height)
 
 
-def behaviour(events: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+def behaviour(events: Frame, schema: Schema) -> Frame:
     """The events that somebody did: those that merge two ids are none."""
     return events.filter(pl.col("event") != schema.alias.event) if schema.alias else events

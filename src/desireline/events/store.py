@@ -80,9 +80,12 @@ class EventStore:
         events = events.sort("bucket", *ORDER)
         return events if columns is None else events.select(columns)
 
-    def users_events(self, user: str) -> pl.DataFrame:
-        """All events of one user, aliases resolved, in order; empty for a user that nobody knows."""
-        merged = self.aliases()
+    def users_events(self, user: str, before: datetime | None = None) -> pl.DataFrame:
+        """All events of one user, aliases resolved, in order; empty for a user that nobody knows.
+
+        `before`: only alias events strictly before it merge users.
+        """
+        merged = self.aliases(before)
         canonical = merged.get(user, user)
         names = [canonical, *(old for old, new in merged.items() if new == canonical)]
         buckets = [bucket_of(name) for name in names]

@@ -2,19 +2,20 @@
 
 Members of a group are one alert, so that a ring costs one look. A share of the queue is drawn at random among all other
 accounts of the window: what is found false among those is the only unbiased word on what the rest of the queue misses.
-Verdicts are kept beside the log, by the alert's own id, which follows from its kind and its users. A dismissed alert
-comes back only when the account has done something new since.
+Verdicts are kept beside the log, by the alert's own id, which follows from its kind and its users. A judged alert comes
+back only when an event since is evidence for it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,14 +23,16 @@ from scipy.stats import beta
 
 from desireline.core.errors import SettingError
 from desireline.core.files import read_json, write_json
+from desireline.evaluation.result import Result
 from desireline.selection.suspects import Look, keep_labels
 from desireline.tasks.anomaly.cards import Nearest
-from desireline.tasks.anomaly.suspicion import false_discoveries
+from desireline.tasks.anomaly.peers import LEAST
+from desireline.tasks.anomaly.suspicion import BANDS, false_discoveries
 
 Verdict = Literal["confirmed", "dismissed"]
 
 LEAST_VERDICTS = 5  # in a band of scores, before its precision is told by them
-BANDS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # lower ends, in −log10 p
+CLEARS_GROUP = "one household, firm or school behind the accounts, or one offer that all were sent"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Precision:
 class Alert:
     """One line of the queue.
 
-    score : −log10 of `p_value`;  fdr : least false-discovery rate at which it would be let into the queue
+    score : −log10 of `p_value`, a group's being that of its most suspicious account
+    fdr : least false-discovery rate at which it would be let into the queue
     evidence : event ids in the log;  audit : drawn at random, not for its score
     """
 
@@ -67,7 +71,10 @@ class Alert:
 
 @dataclass(frozen=True)
 class Queue:
-    """What `alerts` answers. dismissed, confirmed : how many alerts of the window a person has judged so far"""
+    """What `alerts` answers.
+
+    capacity : alerts at most;  accounts : active in the window;  confirmed, dismissed : verdicts so far, of any window
+    """
 
     as_of: str
     window: list[str]
@@ -76,6 +83,19 @@ class Queue:
     confirmed: int
     dismissed: int
     alerts: list[Alert]
+
+
+class Line(NamedTuple):
+    """An alert before it has a card, so that a log of a million accounts is ranked in little memory.
+
+    group : its place in the look's groups; null: an account alone
+    """
+
+    p_value: float
+    id: str
+    kind: str
+    users: list[str]
+    group: int | None = None
 
 
 def queue(
@@ -92,26 +112,26 @@ def queue(
 ) -> Queue:
     """The most suspicious alerts, as many as people can look at.
 
-    audit : share of them drawn at random;  fdr, p_value : let in only what is under both
+    audit : share of them drawn at random, below 1: one alert at least is there for its own sake
+    fdr, p_value : let in only what is under both
     tested : bands of scores with the accounts and the planted ones of the model's own test
     """
-    said = verdicts(folder)
-    ranked = _ranked(found)
-    rates = false_discoveries(np.array([alert["p_value"] for alert in ranked])) if ranked else np.zeros(0)
-    random = min(int(np.ceil(audit * capacity)), capacity) if audit else 0
+    said, (ranked, members) = verdicts(folder), _lines(found)
+    rates = false_discoveries(np.array([line.p_value for line in ranked]))
+    random = min(int(np.ceil(audit * capacity)), capacity - 1)
     chosen: list[Alert] = []
-    for alert, rate in zip(ranked, rates.tolist(), strict=True):
+    for line, rate in zip(ranked, rates.tolist(), strict=True):
         if len(chosen) == capacity - random:
             break
-        if _is_done(alert, said) or (fdr is not None and rate > fdr):
+        if _is_done(found, line, said) or (fdr is not None and rate > fdr):
             continue
-        if p_value is None or alert["p_value"] <= p_value:
-            chosen.append(_card(alert, rate, found.window, precision(alert["score"], said, tested), False))
-    shown = {user for alert in chosen for user in alert.users}
-    rest = [a for a in ranked if len(a["users"]) == 1 and a["users"][0] not in shown and a["id"] not in said]
-    generator = np.random.default_rng([seed, int(hashlib.sha256(as_of.encode()).hexdigest()[:8], 16)])
-    for at in generator.permutation(len(rest))[:random].tolist():
-        chosen.append(_card(rest[at], 1.0, found.window, None, True))
+        if p_value is None or line.p_value <= p_value:
+            chosen.append(_card(found, line, rate, precision(-np.log10(line.p_value).item(), said, tested), False))
+    known = {user for alert in chosen for user in alert.users}
+    known |= {user for line in [*ranked, *members] if _is_done(found, line, said) for user in line.users}
+    rest = [line for line in [*ranked, *members] if line.group is None and line.users[0] not in known]
+    for line in heapq.nsmallest(random, rest, key=lambda one: _drawn(seed, as_of, one.users[0])):
+        chosen.append(_card(found, line, 1.0, None, True))
     count = [v["verdict"] for v in said.values()]
     return Queue(
         as_of,
@@ -124,43 +144,38 @@ def queue(
     )
 
 
-def _ranked(found: Look) -> list[dict[str, Any]]:
-    """Every group and every account outside of them as an alert, the least probable first."""
-    kind_of = dict(found.accounts.select("user", "kind").iter_rows())
-    alerts, grouped = [], set()
-    for group in found.groups:
-        grouped |= {user for user in group["users"] if kind_of.get(user) == "ring"}
-        alerts.append(
-            {
-                "kind": "ring",
-                "users": group["users"],
-                "score": -np.log10(max(group["p_value"], 1e-300)).item(),
-                "p_value": group["p_value"],
-                "reasons": group["reasons"],
-                "evidence": group["event_ids"],
-                "clears": ["one household, firm or school behind the accounts, or one offer that all were sent"],
-                "nearest": None,
-            }
-        )
-    for user, score, p, kind in found.accounts.select("user", "score", "p_value", "kind").iter_rows():
-        if user in grouped:
-            continue
-        told = next((k for k in found.told.get(user, []) if k["kind"] == kind), None)
-        alerts.append(
-            {
-                "kind": kind,
-                "users": [user],
-                "score": score,
-                "p_value": p,
-                "reasons": told["reasons"] if told else [],
-                "evidence": told["evidence"] if told else [],
-                "clears": told["clears"] if told else [],
-                "nearest": found.nearest.get(user),
-            }
-        )
-    for alert in alerts:
-        alert["id"] = alert_id(alert["kind"], alert["users"])
-    return sorted(alerts, key=lambda a: (a["p_value"], a["id"]))
+def _drawn(seed: int, as_of: str, user: str) -> bytes:
+    """Bits by which accounts are drawn: as one is judged, the others that were drawn stay."""
+    return hashlib.sha256(json.dumps([seed, as_of, user]).encode()).digest()
+
+
+def _lines(found: Look) -> tuple[list[Line], list[Line]]:
+    """Every group and every account outside of them, the least probable first; and the accounts that groups stand for.
+
+    A group stands for its members that are suspected as a ring first of all, and where the most suspicious of them
+    would stand alone: nobody sinks for being in a group, and what verdicts taught holds for groups as well. Where it
+    stands for nobody it counts for one account of all, as its p-value is corrected for the whole log.
+    """
+    alone, grouped = found.accounts.select("user", "p_value", "kind"), set()
+    ring = dict(alone.filter(pl.col("kind") == "ring").select("user", "p_value").iter_rows())
+    ranked = []
+    for place, group in enumerate(found.groups):
+        held = [user for user in group["users"] if user in ring]
+        p = min((ring[user] for user in held), default=max(group["p_value"] / max(1, alone.height), LEAST))
+        ranked.append(Line(p, alert_id("ring", group["users"]), "ring", group["users"], place))
+        grouped.update(held)
+    single = [Line(p, alert_id(kind, [user]), kind, [user]) for user, p, kind in alone.iter_rows()]
+    ranked += [line for line in single if line.users[0] not in grouped]
+    return sorted(ranked, key=lambda line: line[:2]), [line for line in single if line.users[0] in grouped]
+
+
+def _behind(found: Look, line: Line) -> dict[str, Any]:
+    """Reasons, evidence and what would clear an alert; empty where nothing of it was told."""
+    if line.group is not None:
+        group = found.groups[line.group]
+        return {"reasons": group["reasons"], "evidence": group["event_ids"], "clears": [CLEARS_GROUP]}
+    told = next((kind for kind in found.told.get(line.users[0], []) if kind["kind"] == line.kind), None)
+    return told or {"reasons": [], "evidence": [], "clears": []}
 
 
 def alert_id(kind: str, users: Sequence[str]) -> str:
@@ -168,34 +183,43 @@ def alert_id(kind: str, users: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([kind, sorted(users)]).encode()).hexdigest()[:10]
 
 
-def _card(alert: dict[str, Any], rate: float, window: list[str], known: Precision | None, audit: bool) -> Alert:
-    near = Nearest(**alert["nearest"]) if alert["nearest"] else None
-    reasons = alert["reasons"]
+def _card(found: Look, line: Line, rate: float, known: Precision | None, audit: bool) -> Alert:
+    told = _behind(found, line)
+    near = found.nearest.get(line.users[0]) if line.group is None else None
+    reasons = told["reasons"]
     if audit:
         reasons = ["drawn at random, so that what the queue misses can be estimated", *reasons]
     elif not reasons:
         reasons = ["no single measure stands out; the sum of many does"]
     return Alert(
-        alert["id"],
-        alert["kind"],
-        alert["users"],
-        alert["score"],
-        alert["p_value"],
+        line.id,
+        line.kind,
+        line.users,
+        -np.log10(line.p_value).item(),
+        line.p_value,
         reasons,
-        alert["evidence"],
-        alert["clears"],
-        near,
+        told["evidence"],
+        told["clears"],
+        Nearest(**near) if near else None,
         known,
         rate,
-        window,
+        found.window,
         audit,
     )
 
 
-def _is_done(alert: dict[str, Any], said: dict[str, dict[str, Any]]) -> bool:
-    """Whether a person has judged the alert, and nothing new stands behind it."""
-    verdict = said.get(alert["id"])
-    return verdict is not None and set(alert["evidence"]) <= set(verdict["evidence"])
+def _is_done(found: Look, line: Line, said: dict[str, dict[str, Any]]) -> bool:
+    """Whether a person has judged the alert, and no event since stands behind it.
+
+    That an older event is evidence now, since the window has moved or others have changed, is nothing new.
+    """
+    verdict = said.get(line.id)
+    if verdict is None:
+        return False
+    unseen = set(_behind(found, line)["evidence"]) - set(verdict["evidence"])
+    since = datetime.fromisoformat(verdict["as_of"])
+    late = found.evidence.filter(pl.col("event_id").is_in(list(unseen)), pl.col("time") >= since)
+    return late.height == 0
 
 
 def precision(score: float, said: dict[str, dict[str, Any]], tested: Sequence[dict[str, float]]) -> Precision | None:
@@ -226,23 +250,33 @@ def verdicts(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def judge(found: Look, folder: Path, name: str, verdict: Verdict, at: datetime) -> dict[str, Any]:
-    """Keep what a person says of an alert. Raises SettingError for an id that is no alert of this window."""
-    alert = next((a for a in _ranked(found) if a["id"] == name), None)
+    """Keep what a person says of an alert; the last word counts.
+
+    Raises SettingError for an id that is no alert of this window and was never judged.
+    """
     said = verdicts(folder)
-    if alert is None and name not in said:
+    line = next((one for lines in _lines(found) for one in lines if one.id == name), None)
+    if line is not None:
+        score, evidence = -np.log10(line.p_value).item(), _behind(found, line)["evidence"]
+        kept = {"kind": line.kind, "users": line.users, "score": score, "evidence": evidence}
+        kept["as_of"] = found.window[1]
+    elif name in said:
+        kept = {key: said[name][key] for key in ("kind", "users", "score", "evidence", "as_of")}
+    else:
         raise SettingError(f"There is no alert {name!r}: take an id from `desireline alerts {folder}`.")
-    kept = {key: (alert or said[name])[key] for key in ("kind", "users", "score", "evidence")}
-    audit = name in _audited(folder)
-    said[name] = {"verdict": verdict, "at": at.isoformat(), "audit": audit, **kept}
-    keep_labels(folder, found, name, said[name]["users"], verdict == "confirmed")
+    said[name] = {"verdict": verdict, "at": at.isoformat(), "audit": name in _audited(folder), **kept}
+    keep_labels(folder, found, name, kept["users"], verdict == "confirmed")
     write_json(folder / "anomaly" / "verdicts.json", said)
     return {"id": name, **said[name]}
 
 
 def remember_audit(folder: Path, found: Queue) -> None:
-    """Keep which alerts were shown for their own sake and which by chance, until they are judged."""
-    drawn = sorted({alert.id for alert in found.alerts if alert.audit} | _audited(folder))
-    write_json(folder / "anomaly" / "audited.json", drawn)
+    """Keep which alerts were shown by chance alone: what is found of these is no word on the queue's own choice."""
+    before = _audited(folder)
+    own = {alert.id for alert in found.alerts if not alert.audit}
+    drawn = (before - own) | {alert.id for alert in found.alerts if alert.audit}
+    if drawn != before:
+        write_json(folder / "anomaly" / "audited.json", sorted(drawn))
 
 
 def _audited(folder: Path) -> set[str]:
@@ -250,17 +284,9 @@ def _audited(folder: Path) -> set[str]:
     return set(read_json(path)) if path.exists() else set()
 
 
-def bands_of(results: Sequence[Any], name: str) -> list[dict[str, float]]:
-    """The bands of the newest test of a row of the task, from a workspace's kept results."""
-    for result in reversed(list(results)):
-        if result.task == "anomaly":
-            for row in result.rows:
-                if row.name == name and row.plots.get("bands"):
-                    found: list[dict[str, float]] = row.plots["bands"]
-                    return found
-    return []
-
-
-def as_rows(found: Queue) -> pl.DataFrame:
-    """The queue as a frame, one row an alert."""
-    return pl.DataFrame([asdict(alert) for alert in found.alerts], infer_schema_length=None)
+def bands_of(results: Sequence[Result], name: str) -> list[dict[str, float]]:
+    """The bands of a row's test, from a workspace's kept results: of several the one with the latest cut."""
+    tests = [(result.cut, row) for result in results if result.task == "anomaly" for row in result.rows]
+    told = [(at, row.plots["bands"]) for at, row in tests if row.name == name and row.plots.get("bands")]
+    found: list[dict[str, float]] = max(told, key=lambda one: one[0])[1] if told else []
+    return found

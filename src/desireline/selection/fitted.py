@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
-from desireline.core.errors import ModelError, UnknownModelError
+from desireline.core.errors import ModelError, SettingError, UnknownModelError
 from desireline.core.files import new_folder, read_json, write_json
 from desireline.schema.model import AnomalySettings, ChurnSettings, EncoderSettings, Schema, TrainSettings
 from desireline.sequences.prepared import Prepared, iso, open_prepared, schema_digest
@@ -29,6 +29,10 @@ from desireline.tasks.sources import log_shares
 from desireline.training.network import Network, inputs_of
 
 SETTLED = {"churn": ChurnSettings, "anomaly": AnomalySettings}  # settings that a task reads off the log
+FIXED = {  # those of them that say what a model's answers mean, and in words what that is
+    "churn": (("by", "horizon_d", "gap_d", "active_d", "own_gaps"), "what leaving means"),
+    "anomaly": (("window_d", "orders", "seller", "rating", "text"), "what is judged"),
+}
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,22 @@ def describe(
 def settled_schema(info: dict[str, Any], schema: Schema) -> Schema:
     """The schema with what a model's task had read off the log when the model was fitted."""
     return schema.model_copy(update={name: made(**info[name]) for name, made in SETTLED.items() if name in info})
+
+
+def check_settled(schema: Schema, fitted: Fitted) -> None:
+    """Raise SettingError where settings say that answers mean something else than when the model was made."""
+    task = fitted.task.name
+    if task not in FIXED:
+        return
+    made, asked, plain = fitted.info[task], getattr(schema, task), SETTLED[task]()
+    names, meaning = FIXED[task]
+    for name in names:
+        wanted = getattr(asked, name)
+        if wanted != getattr(plain, name) and wanted != made[name]:
+            raise SettingError(
+                f"{task}.{name} is {wanted}, but {fitted.id} was made with {made[name]}: {meaning} is fixed when a "
+                "model is made. Fit or compare again with it."
+            )
 
 
 def save(fitted: Fitted, models: Path) -> None:

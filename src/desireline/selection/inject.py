@@ -85,7 +85,7 @@ def inject(
     if not limits.clock:
         raise DataError("The log has positions and no times: nothing can be planted at a moment.")
     begin = begin or store.default_cut()
-    end = end or store.span()[1] + timedelta(microseconds=limits.resolution_us)
+    end = end or store.observed_end() + timedelta(microseconds=limits.resolution_us)
     if begin >= end:
         raise SettingError(f"The window begins {iso(begin)} and ends {iso(end)}: let --begin stand before --end.")
     events = store.read_bucket(0, BUCKETS, before=end)

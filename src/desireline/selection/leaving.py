@@ -10,11 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from desireline.core.errors import DataError, SettingError
+from desireline.core.errors import DataError
 from desireline.events.cut import cut
 from desireline.events.histories import behaviour, histories_before
 from desireline.events.store import EventStore
-from desireline.schema.model import ChurnSettings
 from desireline.selection.fitted import Fitted
 from desireline.sequences.encode import cleaned
 from desireline.tasks.churn.answers import (
@@ -35,18 +34,6 @@ from desireline.tasks.churn.snapshots import snapshot
 from desireline.tasks.churn.trial import behaviour_only
 
 READ_BY_NETWORKS = ("recency", "frequency", "tenure", "breadth", "rhythm")
-
-
-def check_definition(asked: ChurnSettings, fitted: Fitted) -> None:
-    """Raise SettingError where settings ask for another definition of leaving than the model was made with."""
-    made, plain = fitted.info["churn"], ChurnSettings()
-    for name in ("by", "horizon_d", "gap_d", "active_d", "own_gaps"):
-        wanted = getattr(asked, name)
-        if wanted != getattr(plain, name) and wanted != made[name]:
-            raise SettingError(
-                f"churn.{name} is {wanted}, but {fitted.id} was made with {made[name]}: what leaving means is fixed "
-                "when a model is made. Compare again with it."
-            )
 
 
 def leaving(fitted: Fitted, history: pl.DataFrame, as_of: datetime) -> ChurnAnswer | None:

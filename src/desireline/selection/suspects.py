@@ -1,7 +1,11 @@
 """A look at the whole log as of a moment: every account's suspicion, kept on disk so that one answer costs one read.
 
-A look is a function of the log, the model, the moment and the settings; its folder under `anomaly/` is named after
-them, so that nothing old is ever read. It is made anew as the log grows: what is rare is rare in the log of today.
+A look is a function of the log, the model, the moment, the settings and, once there are enough to learn from, of what
+people judged; its folder under `anomaly/` is named after them, so that nothing old is ever read. It is made anew as the
+log grows: what is rare is rare in the log of today.
+
+Cost: that of the scan and of a pass of the network, and for each account that is told a pass over the log's columns for
+each fact behind it, some 50 ms in a log of a million events.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,15 +29,17 @@ from desireline.core.errors import DataError
 from desireline.core.files import new_folder, read_json, write_bytes, write_json
 from desireline.core.progress import progress
 from desireline.events.cut import cut
+from desireline.events.histories import behaviour
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.fitted import Fitted
 from desireline.sequences.prepared import iso
-from desireline.tasks.anomaly.cards import AnomalyAnswer, Evidence, KindScore, kind_scores, nearest_normal, telling
+from desireline.tasks.anomaly.actions import Actions
+from desireline.tasks.anomaly.cards import EVIDENCE, AnomalyAnswer, Evidence, KindScore, Normal, kind_scores, telling
 from desireline.tasks.anomaly.fact import KINDS
 from desireline.tasks.anomaly.facts import FACTS, evidence
 from desireline.tasks.anomaly.groups import Group
-from desireline.tasks.anomaly.learned import features, learned, taught
+from desireline.tasks.anomaly.learned import LEAST_CONFIRMED, confirmed, features, learned, taught
 from desireline.tasks.anomaly.questions import AnomalyQuestions, asked, read_before, surprises
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
 from desireline.tasks.anomaly.surprise_facts import evidence as surprise_evidence
@@ -43,8 +50,8 @@ KEPT = 4  # looks on disk, the newest
 TOLD = 5_000  # accounts, at most, whose reasons and evidence are kept
 SUSPECT = 0.05  # p-value up to which they are
 KNOWN = FACTS | SURPRISES
-FRAMES = ("accounts", "features")
-VERSION = 1  # of a look on disk
+FRAMES = ("accounts", "features", "evidence")
+VERSION = 2  # of a look on disk; another as soon as the same log gives another look
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,15 @@ class Look:
     accounts : frame: user, score, p_value, kind (the likeliest), and one p-value column a kind
     told : user -> its kinds with reasons and evidence, of accounts that stand out;  nearest : user -> a normal case
     groups : each with users, targets, how, p_value, excess, reasons, event_ids
-    window : first and last moment judged
+    window : the first moment that is judged, and the one after the last
     features : frame of `learned.features`, a row an account
+    evidence : frame: event_id, time of every event that speaks for anything told
     taught : how many confirmed accounts the ranking has learned from; 0: of none yet
     """
 
     accounts: pl.DataFrame
     features: pl.DataFrame
+    evidence: pl.DataFrame
     told: dict[str, list[dict[str, Any]]]
     nearest: dict[str, dict[str, Any]]
     groups: list[dict[str, Any]]
@@ -73,21 +82,38 @@ def look(folder: Path, fitted: Fitted, as_of: datetime) -> Look:
 
     Raises DataError when no account has an event in the window.
     """
-    schema = fitted.prepared.schema
-    begin = window_begin(schema, as_of)
-    store = EventStore(folder, schema)
     verdicts = labelled(folder)
-    what = [VERSION, fitted.id, store.version(), iso(as_of), schema.anomaly.model_dump(), verdicts.hash_rows().sum()]
-    key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    path = folder / "anomaly" / f"look-{key}"
+    judged = verdicts.hash_rows().sum() if confirmed(verdicts) >= LEAST_CONFIRMED else 0
+    path = folder / "anomaly" / f"look-{_key(folder, fitted, as_of)}-{_digest(judged)}"
     if not (path / "look.json").exists():
-        made = _made(fitted, begin, as_of, verdicts)
+        made = _made(fitted, window_begin(fitted.prepared.schema, as_of), as_of, verdicts)
         with new_folder(path) as temporary:
             for name in FRAMES:
                 getattr(made, name).write_parquet(temporary / f"{name}.parquet")
             rest = {name: value for name, value in vars(made).items() if name not in FRAMES}
             write_json(temporary / "look.json", rest)
         _forget_old(path.parent)
+    return _read(path)
+
+
+def last_look(folder: Path, fitted: Fitted, as_of: datetime) -> Look:
+    """As `look`, but one that stands will do whatever was judged since: a verdict on the next alert has not to wait."""
+    standing = (folder / "anomaly").glob(f"look-{_key(folder, fitted, as_of)}-*/look.json")
+    newest = max(standing, key=lambda path: path.stat().st_mtime, default=None)
+    return look(folder, fitted, as_of) if newest is None else _read(newest.parent)
+
+
+def _key(folder: Path, fitted: Fitted, as_of: datetime) -> str:
+    """What a look follows from beside verdicts."""
+    schema = fitted.prepared.schema
+    return _digest([VERSION, fitted.id, EventStore(folder, schema).version(), iso(as_of), schema.anomaly.model_dump()])
+
+
+def _digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _read(path: Path) -> Look:
     kept: dict[str, Any] = {name: pl.read_parquet(path / f"{name}.parquet") for name in FRAMES}
     return Look(**kept, **read_json(path / "look.json"))
 
@@ -101,12 +127,17 @@ def labelled(folder: Path) -> pl.DataFrame:
 
 
 def keep_labels(folder: Path, found: Look, alert: str, users: Sequence[str], confirmed: bool) -> None:
-    """Add an alert's accounts, as they stand in a look, to what people judged; an alert judged again is replaced."""
+    """Add an alert's accounts, as they stand in a look, to what people judged; an alert judged again is replaced.
+
+    Accounts that the look does not hold, since the window has moved on, stay as they were when they were judged first.
+    """
     rows = found.features.filter(pl.col("user").is_in(list(users)))
-    rows = rows.with_columns(alert=pl.lit(alert), confirmed=pl.lit(confirmed))
-    before = labelled(folder).filter(pl.col("alert") != alert)
+    before = labelled(folder)
+    again = before.filter(pl.col("alert") == alert, ~pl.col("user").is_in(rows["user"].implode())).drop("confirmed")
+    rows = pl.concat([again, rows.with_columns(alert=pl.lit(alert))], how="diagonal_relaxed")
+    rows = rows.with_columns(confirmed=pl.lit(confirmed))
     buffer = BytesIO()
-    pl.concat([before, rows], how="diagonal_relaxed").write_parquet(buffer)
+    pl.concat([before.filter(pl.col("alert") != alert), rows], how="diagonal_relaxed").write_parquet(buffer)
     write_bytes(folder / "anomaly" / "labelled.parquet", buffer.getvalue())
 
 
@@ -132,7 +163,8 @@ def answer_of(found: Look, user: str, as_of: datetime) -> AnomalyAnswer:
 def answers_of(folder: Path, found: Look, fitted: Fitted, as_of: datetime) -> pl.DataFrame:
     """`user, score, p_value, kind` of every user with an event before `as_of`; kind is null for the quiet ones."""
     store = EventStore(folder, fitted.prepared.schema)
-    users = cut(store.scan(["user", "time"]), as_of)[0].select("user").unique().collect(engine="streaming")
+    events = behaviour(cut(store.scan(["user", "time", "event"]), as_of)[0], store.schema)
+    users = events.select("user").unique().collect(engine="streaming")
     merged = store.aliases(as_of)
     users = users.select(pl.col("user").replace(merged)).unique().sort("user")
     told = users.join(found.accounts.select("user", "score", "p_value", "kind"), on="user", how="left")
@@ -163,8 +195,8 @@ def _made(fitted: Fitted, begin: datetime, as_of: datetime, verdicts: pl.DataFra
     questions = asked(read_before(prepared, as_of), prepared, schema, begin, as_of)
     if len(questions) == 0:
         raise DataError(
-            f"Between {iso(begin)} and {iso(as_of)} no account has an event: set a longer window "
-            "(--set anomaly.window_d=…), or another --as-of."
+            f"Between {iso(begin)} and {iso(as_of)} no account has an event: name another --as-of, or fit again with a "
+            "longer window (--set anomaly.window_d=…)."
         )
     scanned = questions.scan
     found, columns, count = _predicted(fitted, questions, verdicts)
@@ -177,14 +209,17 @@ def _made(fitted: Fitted, begin: datetime, as_of: datetime, verdicts: pl.DataFra
     rows = np.flatnonzero(found.p_value < SUSPECT)
     rows = rows[np.argsort(found.p_value[rows], kind="stable")][:TOLD]
     named = users.to_list()
-    told, nearest = {}, {}
+    told, nearest, normal = {}, {}, Normal.of(found)
     for row, kinds in zip(rows.tolist(), _told(fitted, questions, found, rows.tolist()), strict=True):
         told[named[row]] = [asdict(kind) for kind in kinds]
-        near = nearest_normal(found, row, telling(found, row, kinds[0].kind, KNOWN), KNOWN, named)
+        near = normal.nearest(row, telling(found, row, kinds[0].kind, KNOWN), KNOWN, named)
         if near is not None:
             nearest[named[row]] = asdict(near)
     groups = [_group(questions, group) for group in scanned.groups]
-    return Look(accounts, columns, told, nearest, groups, [iso(begin), iso(as_of)], count)
+    ids = {event for kinds in told.values() for kind in kinds for event in kind["evidence"]}
+    ids |= {event for group in groups for event in group["event_ids"]}
+    behind = scanned.actions.judged.filter(pl.col("event_id").is_in(list(ids))).select("event_id", "time")
+    return Look(accounts, columns, behind, told, nearest, groups, [iso(begin), iso(as_of)], count)
 
 
 def _predicted(
@@ -196,7 +231,7 @@ def _predicted(
     odds = learned(columns, verdicts, seed=0)
     if odds is None:
         return found, columns, 0
-    return taught(found, odds), columns, int(verdicts["confirmed"].sum())
+    return taught(found, odds), columns, confirmed(verdicts)
 
 
 def _group(questions: AnomalyQuestions, group: Group) -> dict[str, Any]:
@@ -220,28 +255,29 @@ def _told(fitted: Fitted, questions: AnomalyQuestions, found: Suspicion, rows: l
     for group in scanned.groups:
         for member in group.accounts.tolist():
             in_groups.setdefault(member, []).append(group)
-    events_of = _behind_surprise(fitted, questions, found, rows)
+    by_network = _behind_surprise(fitted, questions, found, rows)
+
+    @cache  # a fact may speak for several kinds
+    def behind(row: int, fact: str) -> list[int]:
+        return evidence(scanned.actions, int(account[row]), fact) if fact in FACTS else by_network(row, fact)
+
     made = []
     with progress("anomaly: reasons", len(rows), "accounts") as advance:
         for row in rows:
             groups = sorted(in_groups.get(int(account[row]), []), key=lambda g: g.p_value)
-
-            def behind(at: int, fact: str) -> list[int]:
-                return evidence(scanned.actions, int(account[at]), fact) if fact in FACTS else events_of(at, fact)
-
             kinds = kind_scores(found, row, KNOWN, behind, {"ring": [r for g in groups for r in g.reasons]})
-            made.append([_with_group_events(kind, groups, questions, int(account[row])) for kind in kinds])
+            made.append([_with_group_events(kind, groups, scanned.actions, int(account[row])) for kind in kinds])
             advance()
     return made
 
 
-def _with_group_events(kind: KindScore, groups: list[Group], questions: AnomalyQuestions, account: int) -> KindScore:
+def _with_group_events(kind: KindScore, groups: list[Group], actions: Actions, account: int) -> KindScore:
+    """Before a ring's own evidence the account's events that its groups rest on."""
     if kind.kind != "ring" or not groups:
         return kind
-    events = questions.scan.actions.judged.filter(pl.col("account") == account)
-    theirs = set(events["event_id"].to_list())
+    theirs = set(actions.judged.filter(pl.col("account") == account)["event_id"].to_list())
     ids = [event for group in groups for event in group.event_ids if event in theirs]
-    return KindScore(kind.kind, kind.score, list(dict.fromkeys([*ids, *kind.evidence])), kind.reasons, kind.clears)
+    return replace(kind, evidence=list(dict.fromkeys([*ids, *kind.evidence]))[:EVIDENCE])
 
 
 def _behind_surprise(fitted: Fitted, questions: AnomalyQuestions, found: Suspicion, rows: list[int]) -> Evidence:

@@ -18,10 +18,9 @@ import polars as pl
 
 from desireline.events.clean import Limits
 from desireline.events.cut import cut
-from desireline.events.frame import CORE, ORDER, TIME
+from desireline.events.frame import ORDER, TIME
 from desireline.events.histories import behaviour
 from desireline.events.roles import Roles
-from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.schema.names import plain
 from desireline.schema.presets import ORDER_WORDS, RATING_WORDS, REVIEW_WORDS
@@ -65,16 +64,6 @@ class Actions:
     def judged(self) -> pl.DataFrame:
         """The events of the window."""
         return self.events.filter("inside")
-
-
-def read_actions(store: EventStore, limits: Limits, begin: datetime, end: datetime) -> Actions:
-    """The whole log before `end`.
-
-    limits : of the prepared log: which times cannot be, and the step of the clock
-    """
-    needed = dict.fromkeys([*CORE, *named_fields(store.schema), *([] if store.schema.alias is None else ["alias"])])
-    events = store.read_bucket(0, 64, list(needed), before=end)
-    return actions_of(events, store.schema, limits, begin, end)
 
 
 def actions_of(events: pl.DataFrame, schema: Schema, limits: Limits, begin: datetime, end: datetime) -> Actions:
@@ -140,14 +129,3 @@ def text_field(schema: Schema) -> str | None:
     """The text field of a review: as declared, else the first text field of events."""
     named = [n for n, field in schema.fields.items() if field.kind == "text" and field.of == "event"]
     return schema.anomaly.text or next(iter(named), None)
-
-
-def named_fields(schema: Schema) -> list[str]:
-    """The fields that a scan reads beside the core columns."""
-    found = [schema.anomaly.seller, rating_field(schema), text_field(schema)]
-    declared = set()
-    if schema.positive is not None:
-        from desireline.schema.expression import columns_of
-
-        declared = columns_of(schema.positive) & set(schema.fields)
-    return [name for name in dict.fromkeys(found) if name is not None] + sorted(declared)

@@ -21,6 +21,8 @@ TELLING = 0.05  # a fact as rare as that among peers is a reason
 EVIDENCE = 50  # events on a card
 NORMAL = 0.3  # p-value from which an account counts as a normal case
 DIFFERS = 3  # facts in which a suspect differs from the nearest normal case
+MOST_NORMAL = 2_000  # normal accounts that a suspect is held against: of more, every so-manieth
+LARGE = 1e9  # counts above it are no figure to read
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class AnomalyAnswer:
     """The answer of the task `anomaly` for one user.
 
     score : −log10 of `p_value`, the share of accounts that stand out as much;  kinds : the most suspicious first
-    window : first and last moment that was judged
+    window : the first moment that was judged, and the one after the last
     """
 
     user: str
@@ -65,6 +67,8 @@ def kind_scores(
     found: Suspicion, row: int, known: Mapping[str, Fact], evidence: Evidence, extra: Mapping[str, Sequence[str]]
 ) -> list[KindScore]:
     """Every kind's score of one account, the most suspicious first; facts and events where one is telling.
+
+    A kind is made of all its measures together, so one may be suspected where no fact is telling.
 
     extra : kind -> reasons from elsewhere (groups), which come first
     """
@@ -99,7 +103,7 @@ def in_words(found: Suspicion, row: int, name: str, fact: Fact) -> str:
 def written(value: float, fact: Fact) -> str:
     """A fact's value with its unit."""
     if fact.form == "count":
-        return f"{value:,.0f}"
+        return f"{value:,.0f}" if value < LARGE else f"more than {LARGE:,.0f}"
     if fact.form == "share":
         return f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
     if fact.form == "seconds":
@@ -107,28 +111,44 @@ def written(value: float, fact: Fact) -> str:
     return f"{value:,.2f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
-def nearest_normal(
-    found: Suspicion, row: int, names: Sequence[str], known: Mapping[str, Fact], users: Sequence[str]
-) -> Nearest | None:
-    """The normal account most like one in all facts but the `names` it is suspected for; None where all stand out.
+@dataclass(frozen=True)
+class Normal:
+    """Accounts that nothing speaks against, to hold suspects against.
 
-    Facts are compared by their surprisal among peers, so that none counts by its unit.
+    rows : int64 [N], of the suspicion;  rare : float64 [N, F], surprisal of each fact among peers, so that none counts
+    by its unit
     """
-    normal = np.flatnonzero(found.p_value >= NORMAL)
-    rest = [name for name in found.rarities if name not in names]
-    if len(normal) == 0 or not rest:
-        return None
-    rare = _surprisal(found, rest)
-    near = int(normal[np.argmin(((rare[normal] - rare[row]) ** 2).sum(axis=1))])
-    differs = []
-    for name in names[:DIFFERS]:
-        values = found.measures[name]
-        if values[near] is not None:
-            there = known[name].words.format(value=written(float(values[near]), known[name]))
-            differs.append(there)
-    return Nearest(users[near], differs)
+
+    found: Suspicion
+    rows: NDArray[np.int64]
+    rare: NDArray[np.float64]
+
+    @staticmethod
+    def of(found: Suspicion) -> Normal:
+        """The normal accounts of a suspicion, at most MOST_NORMAL."""
+        rows = np.flatnonzero(found.p_value >= NORMAL)
+        rows = rows[:: max(1, -(-len(rows) // MOST_NORMAL))]
+        return Normal(found, rows, _surprisal(found, rows))
+
+    def nearest(
+        self, row: int, names: Sequence[str], known: Mapping[str, Fact], users: Sequence[str]
+    ) -> Nearest | None:
+        """The one most like an account in all facts but the `names` it is suspected for; None where all stand out."""
+        rest = [place for place, name in enumerate(self.found.rarities) if name not in names]
+        if len(self.rows) == 0 or not rest:
+            return None
+        own = _surprisal(self.found, np.array([row]))
+        near = int(self.rows[np.argmin(((self.rare[:, rest] - own[:, rest]) ** 2).sum(axis=1))])
+        differs = []
+        for name in names[:DIFFERS]:
+            value = self.found.measures[name][near]
+            if value is not None:
+                differs.append(known[name].words.format(value=written(float(value), known[name])))
+        return Nearest(users[near], differs)
 
 
-def _surprisal(found: Suspicion, names: Sequence[str]) -> NDArray[np.float64]:
-    stacked = -np.log(np.stack([found.rarities[name] for name in names], axis=1))
-    return np.where(np.isnan(stacked), 1.0, stacked)
+def _surprisal(found: Suspicion, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """float64 [R, F]; 1, what is usual, where a fact is not defined."""
+    if not found.rarities:
+        return np.zeros((len(rows), 0))
+    return np.nan_to_num(-np.log(np.stack([p[rows] for p in found.rarities.values()], axis=1)), nan=1.0)

@@ -1,4 +1,4 @@
-"""Groups of accounts that act together, from three searches of the judged window, merged where they overlap.
+"""Groups of accounts that act together, from four searches of the judged window, merged where they overlap.
 
 - dense block: more accounts took the same few targets than their and the targets' totals let expect, whenever they did
   (a slow-drip ring), and than the past lets expect of these targets: what was bought together all along is a family of
@@ -25,12 +25,14 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
+from desireline.core.words import duration
 from desireline.evaluation.blocks import over_blocks
 from desireline.graphs.dense import dense_blocks, each_block
 from desireline.graphs.excess import Graph, Habits, Tail, pieces, sharpen, surprise
-from desireline.graphs.lockstep import GAP_US, LEAST, MINUTE_US, rings
+from desireline.graphs.lockstep import GAP_US, LEAST, rings
 from desireline.tasks.anomaly.actions import Actions
 from desireline.tasks.anomaly.bonds import bonds
+from desireline.tasks.anomaly.spans import SECOND_US
 
 Ints = NDArray[np.int64]
 ALPHA = 0.5  # p-value, corrected for all that was looked at, up to which a group is told: less than one by chance
@@ -206,8 +208,8 @@ def _rings(actions: Actions, frame: pl.DataFrame, words: str, seed: int) -> list
     for ring in rings(_ints(frame["account"]), _ints(frame["target"]), times, actions.step_us, seed):
         reason = (
             f"{len(ring.accounts)} accounts met at {len(ring.targets)} {_noun(actions, ring.targets)} within "
-            f"{_span(ring.width_us)} of each other in the window's {words}: their pairs share {ring.shared:.0f} "
-            f"targets so, expected {_short(ring.expected)}"
+            f"{duration(ring.width_us / SECOND_US)} of each other in the window's {words}: their pairs share "
+            f"{ring.shared:.0f} targets so, expected {_short(ring.expected)}"
         )
         excess = ring.shared / max(ring.expected, 1e-9)
         found.append(_Found(ring.accounts, ring.targets, "lock-step", ring.log_p, excess, reason))
@@ -328,8 +330,3 @@ def _noun(actions: Actions, targets: Ints) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.1f}" if value >= 0.1 else "less than 0.1"
-
-
-def _span(width_us: int) -> str:
-    minutes = width_us // MINUTE_US
-    return f"{minutes} minutes" if minutes < 60 else "an hour" if minutes == 60 else "a day"

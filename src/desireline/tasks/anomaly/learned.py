@@ -3,13 +3,14 @@
 Only alerts are ever judged, so the accounts that nobody looked at are not known to be normal: positives and unlabelled
 are told apart by bagging (Mordelet & Vert 2014): each of several boosters sees all that was confirmed, all that was
 dismissed, and a fresh draw of the unlabelled as if they were normal; an account's log odds are the mean over the
-boosters that did not draw it. Columns are surprisals among peers, so that a verdict of last month still speaks today,
-and their means over the accounts that share targets with one: trees on neighbour aggregates beat graph networks on ten
-data sets (GADBench, arXiv 2306.12251).
+boosters that did not draw it, and over all where each did. Columns are surprisals among peers, so that a verdict of
+last month still speaks today, and their means over the accounts that share targets with one: trees on neighbour
+aggregates beat graph networks on ten data sets (GADBench, arXiv 2306.12251).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -73,14 +74,19 @@ def neighbour_means(found: Scan, columns: Floats) -> Floats:
     return np.where(alone[:, None], columns, summed / np.where(alone, 1.0, nearness)[:, None])
 
 
+def confirmed(verdicts: pl.DataFrame) -> int:
+    """How many accounts people confirmed; one that stood in two alerts counts once."""
+    return verdicts.filter("confirmed")["user"].n_unique()
+
+
 def learned(current: pl.DataFrame, verdicts: pl.DataFrame, seed: int) -> Floats | None:
     """float64 [A]: log odds that a person would confirm an account; None before enough is known.
 
     current : features of the accounts asked about
     verdicts : the same columns as they were when a person judged the account, and `confirmed` (Boolean)
     """
-    right = verdicts.filter("confirmed")
-    if right.height < LEAST_CONFIRMED:
+    right = confirmed(verdicts)
+    if right < LEAST_CONFIRMED:
         return None
     lightgbm, generator = lightgbm_module(), np.random.default_rng(seed)
     names = [name for name in current.columns if name != "user"]
@@ -89,8 +95,8 @@ def learned(current: pl.DataFrame, verdicts: pl.DataFrame, seed: int) -> Floats 
     known = told.to_numpy().astype(np.float32)
     label = verdicts["confirmed"].to_numpy().astype(np.float64)
     free = np.flatnonzero(~current["user"].is_in(verdicts["user"].implode()).to_numpy())
-    drawn = min(len(free), DRAWN * right.height)
-    total, times = np.zeros(len(asked)), np.zeros(len(asked))
+    drawn = min(len(free), DRAWN * right)
+    total, times, inside = np.zeros(len(asked)), np.zeros(len(asked)), np.zeros(len(asked))
     for bag in range(BAGS):
         normal = generator.choice(free, drawn, replace=False) if drawn else free
         rows = np.concatenate([known, asked[normal]])
@@ -98,10 +104,10 @@ def learned(current: pl.DataFrame, verdicts: pl.DataFrame, seed: int) -> Floats 
         settings = PARAMETERS | {"seed": seed + bag, "num_threads": tree_threads()}
         booster = lightgbm.train(settings, lightgbm.Dataset(rows, truth), ROUNDS)
         outside = np.ones(len(asked), bool)
-        outside[normal] = drawn == len(free)  # where all were drawn, nobody is outside
-        total[outside] += booster.predict(asked[outside], raw_score=True)
-        times[outside] += 1
-    return np.where(times > 0, total / np.maximum(times, 1), total.min(initial=0.0))
+        outside[normal] = False
+        odds = np.asarray(booster.predict(asked, raw_score=True), np.float64)
+        total, times, inside = total + outside * odds, times + outside, inside + odds
+    return np.where(times > 0, total / np.maximum(times, 1), inside / BAGS)
 
 
 def taught(judged: Suspicion, log_odds: Floats) -> Suspicion:
@@ -111,4 +117,4 @@ def taught(judged: Suspicion, log_odds: Floats) -> Suspicion:
     accounts, so that an attack of a kind that nobody has seen yet still comes up.
     """
     both = np.exp((np.log(judged.p_value) + np.log(upper_tail(log_odds))) / 2)
-    return Suspicion(judged.kinds, both, judged.rarities, judged.measures)
+    return replace(judged, p_value=both)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
 from desireline.tasks.anomaly.fact import Fact
-from desireline.tasks.anomaly.peers import LEAST_PEERS, Floats, upper_tail
+from desireline.tasks.anomaly.peers import Floats, peer_groups, upper_tail
 from desireline.tasks.anomaly.spans import acts, strongest
+
+CLASSES = 10  # of targets by their orders, within which they are held against each other
 
 FACTS: dict[str, Fact] = {
     "lifted_target": Fact(
@@ -39,7 +42,13 @@ def lifted_facts(actions: Actions) -> pl.DataFrame:
 
 def lifted_evidence(actions: Actions, account: int, fact: str) -> list[int]:
     """Ids of the account's judged orders from its rarest pair's target."""
-    own = _pairs(actions).filter(pl.col("account") == account).sort("p").head(1).select("target", hit=pl.lit(1.0))
+    own = (
+        _pairs(actions)
+        .filter(pl.col("account") == account)
+        .sort("p", "target")
+        .head(1)
+        .select("target", hit=pl.lit(1.0))
+    )
     orders = actions.judged.filter((pl.col("account") == account) & pl.col("order"))
     return strongest(orders.join(own, on="target", how="left", maintain_order="left"), pl.col("hit"))
 
@@ -57,8 +66,8 @@ def _pairs(actions: Actions) -> pl.DataFrame:
     total, earlier = now.sum(), past.sum()
     expected = (past + 0.5) * total / (earlier + 0.5 * len(now)) if earlier else np.full(len(now), total / len(now))
     growth = np.log((now + 1) / (expected + 1))
-    alike = classes(past if earlier else now)
-    surprisal = -np.log(_tails(growth, alike)) - np.log(_tails(now / buyers, classes(now)))
+    alike = peer_groups(past if earlier else now, CLASSES)
+    surprisal = -np.log(_tails(growth, alike)) - np.log(_tails(now / buyers, peer_groups(now, CLASSES)))
     rare = targets.select("target", "now", surprisal=pl.Series(surprisal))
     pairs = pairs.join(rare, on="target", maintain_order="left")
     orders = pairs["orders"].to_numpy().astype(np.float64)
@@ -66,13 +75,8 @@ def _pairs(actions: Actions) -> pl.DataFrame:
     return pairs.select("target", "account", "orders", p=pl.Series(upper_tail(both)))
 
 
-def classes(size: Floats) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """int64 [n]: targets of about the same size, at least LEAST_PEERS together where there are as many."""
-    rank = np.searchsorted(np.sort(size), size, side="left")
-    return np.asarray(rank // max(LEAST_PEERS, -(-len(size) // 10)), np.int64)
-
-
-def _tails(values: Floats, group: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Floats:
+def _tails(values: Floats, group: NDArray[np.int64]) -> Floats:
+    """float64 [n]: `upper_tail` within each group."""
     found = np.empty(len(values))
     for one in np.unique(group):
         found[group == one] = upper_tail(values[group == one])

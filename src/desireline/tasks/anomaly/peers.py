@@ -1,10 +1,14 @@
 """How far a measure lies from those of equally active accounts, and how rare that is; no share has to be guessed.
 
 Heavy users do more of everything, so an account is held against its peers alone: those of the same fifth by activity,
-or fewer groups where accounts are few. Up to the 95 % quantile (a lower one among few) the probability is the share of
-peers with as much or more (ties counted half). Beyond it ranks cannot tell the tenth from the wildest, so the tail is
-taken as exponential in the logarithm of the measure, its scale from the median exceedance, which a few wild accounts do
-not move. A floor keeps one wild measure from speaking for all others.
+or fewer groups where accounts are few. Measures are asked for two things. `deviations` say how far each lies from the
+peers' median, and `apart` how far an account lies from all others over many of them at once: that makes the score.
+`rarities` say how rare each measure is by itself, for people and trees to read; there a floor keeps a wild one from
+outweighing all others.
+
+`upper_tail` makes a probability of any number. Up to the 95 % quantile (a lower one among few) it is the share of those
+with as much or more (ties counted half). Beyond it ranks cannot tell the tenth from the wildest, so the tail is taken
+as exponential, its scale from the median exceedance, which a few wild ones do not move.
 """
 
 from __future__ import annotations
@@ -25,18 +29,19 @@ LEAST_PEERS = 100  # accounts in a group of peers
 TAIL = 0.05  # share beyond which ranks are not enough
 LEAST_TAIL, MOST_TAIL = 10, 0.2  # accounts in the tail, to know its scale, and their largest share
 FLOOR = 1e-5  # of one measure's probability
+LEAST = 1e-300  # of a p-value: JSON and logarithms still hold it
 RIDGE = 0.3  # variances that are added to each measure's own
 
 
-def peer_groups(activity: Floats) -> NDArray[np.int64]:
+def peer_groups(activity: Floats, most: int = GROUPS) -> NDArray[np.int64]:
     """int64 [A]: the group of peers of each account, by its activity (occasions in the window) [A].
 
-    GROUPS of about equal size; equally active accounts stay together, and a group of fewer than LEAST_PEERS joins the
-    one below it.
+    So many of about equal size; equally active accounts stay together, and a group of fewer than LEAST_PEERS is joined
+    by the one above it, or joins the one below it where none is.
     """
     n = len(activity)
     rank = np.searchsorted(np.sort(activity), activity, side="left")
-    group = rank * max(1, min(GROUPS, n // LEAST_PEERS)) // max(1, n)
+    group = rank * max(1, min(most, n // LEAST_PEERS)) // max(1, n)
     sizes = np.bincount(group, minlength=1)
     joined, held = np.zeros(len(sizes), np.int64), 0
     for one, size in enumerate(sizes.tolist()):
@@ -54,8 +59,8 @@ def spread(values: Floats, fact: Fact) -> Floats:
 def deviations(measures: pl.DataFrame, known: Mapping[str, Fact], activity: Floats) -> dict[str, Floats]:
     """Fact -> float64 [A]: how far each account lies from its peers' median on the suspicious side, in deviations.
 
-    0 on the other side, and where the measure is not defined; facts that do not vary, or are defined for fewer than
-    LEAST_TAIL accounts, are left out.
+    A deviation is that of all accounts that the measure is defined for. 0 on the other side, and where it is not; facts
+    that do not vary, or are defined for fewer than LEAST_TAIL accounts, are left out.
     """
     peers, found = peer_groups(activity), {}
     for name, fact in known.items():
@@ -102,7 +107,10 @@ def rarity(values: Floats, fact: Fact, peers: NDArray[np.int64]) -> Floats:
 
 
 def upper_tail(values: Floats) -> Floats:
-    """float64 [n]: for each of n values the probability of one as great, by rank and, beyond 95 %, by the tail."""
+    """float64 [n]: for each of n values the probability of one as great, by rank and, beyond 95 %, by the tail.
+
+    Above 0, however far out a value lies.
+    """
     n = len(values)
     if n == 0:
         return np.zeros(0)
@@ -116,7 +124,7 @@ def upper_tail(values: Floats) -> Floats:
         return np.asarray(by_rank, np.float64)
     scale = float(np.median(beyond)) / np.log(2)
     by_tail = len(beyond) / n * np.exp(-np.maximum(values - border, 0.0) / scale)
-    return np.where(values > border, np.minimum(by_tail, by_rank.max()), by_rank)
+    return np.where(values > border, np.clip(by_tail, LEAST, by_rank.max()), by_rank)
 
 
 def rarities(facts: pl.DataFrame, known: Mapping[str, Fact], activity: Floats) -> dict[str, Floats]:

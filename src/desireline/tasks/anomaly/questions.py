@@ -136,7 +136,7 @@ def possible(events: pl.DataFrame, limits: Limits) -> pl.DataFrame:
 
 
 def sampled(events: pl.DataFrame) -> pl.DataFrame:
-    """At most MOST_ACCOUNTS users' events: those whose ids hash lowest, the same at every run."""
+    """At most MOST_ACCOUNTS users' events: of those whose ids hash lowest, the same at every run."""
     users = events["user"].unique(maintain_order=True).to_frame()
     if users.height <= MOST_ACCOUNTS:
         return events

@@ -23,6 +23,7 @@ class Scan:
     users : String Series [A];  facts : frame [A], `account` and a Float64 column for each name of FACTS
     activity : float64 [A], occasions in the window: by them accounts are peers
     old : bool [A], whether the account did anything before the window: a new one cannot have been taken over
+    groups : of all accounts of `actions`, by their rows there
     ring : float64 [A], p-value of the least likely group that the account is in, as that of one account: the group's is
         corrected for the whole log, so it counts for one of A;  1: in none
     """

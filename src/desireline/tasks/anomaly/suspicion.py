@@ -21,19 +21,19 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.fact import KINDS, Fact
-from desireline.tasks.anomaly.peers import apart, deviations, rarities, upper_tail
+from desireline.tasks.anomaly.peers import LEAST, apart, deviations, rarities, upper_tail
 
 Floats: TypeAlias = NDArray[np.float64]
 
-LEAST = 1e-300  # a p-value that JSON and logarithms still hold
+BANDS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # of scores, by their lower ends: how often alerts of each are right
 
 
 @dataclass(frozen=True)
 class Suspicion:
     """Of A accounts: a p-value for each kind, and for the account.
 
-    kinds : float64 [A, KINDS], in the order of KINDS; 1 where nothing speaks for it
-    p_value : float64 [A];  rarities : fact -> float64 [A], what the kinds are made of
+    kinds : float64 [A, KINDS], in the order of KINDS; 1 for a kind that nothing measures
+    p_value : float64 [A];  rarities : fact -> float64 [A], of each measure alone among peers: what cards and trees read
     measures : frame [A], the facts' values
     """
 
@@ -80,7 +80,7 @@ def suspicion(
 
 
 def least_of(p_values: Floats) -> Floats:
-    """float64 [A]: 1 − (1 − min p)^k over k p-values [A, k] (Šidák 1967); those that are 1 were no look."""
+    """float64 [A]: 1 − (1 − min p)^k over k p-values [A, k] (Šidák 1967); one that is 1 for everybody was no look."""
     looked = np.maximum(1, (p_values < 1).any(axis=0).sum())
     return np.asarray(-np.expm1(looked * np.log1p(-np.minimum(p_values.min(axis=1), 1 - 1e-12))), np.float64)
 

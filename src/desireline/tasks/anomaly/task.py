@@ -34,7 +34,7 @@ from desireline.tasks.anomaly.questions import NOT_PLANTED, AnomalyQuestions, an
 from desireline.tasks.anomaly.scan import Scan
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
 from desireline.tasks.anomaly.surprise_facts import surprise_facts
-from desireline.tasks.anomaly.suspicion import Suspicion, suspicion
+from desireline.tasks.anomaly.suspicion import BANDS, Suspicion, suspicion
 from desireline.tasks.interface import Baseline, Chunks, Measured
 from desireline.tasks.next_event import NextEvent
 from desireline.tasks.stages import Stage
@@ -103,7 +103,7 @@ class Anomaly:
 
     def metrics(self, measured: Measured, resamples: int, seed: int) -> dict[str, Metric]:
         score, truth, user, family = (measured.arrays[n] for n in ("score", "truth", "user", "family"))
-        found = detection_metrics(score, truth, user, CAPACITY, resamples, seed)
+        found = detection_metrics(score, truth, user, CAPACITY, resamples, seed, rankings(measured))
         for name in sorted(set(family) - {NOT_PLANTED}):
             here = (family == name) | (family == NOT_PLANTED)
             planted = (family[here] == name).astype(np.float64)
@@ -111,7 +111,7 @@ class Anomaly:
         return found
 
     def plots(self, measured: Measured) -> dict[str, Any]:
-        return {"bands": bands(measured.arrays["score"], measured.arrays["truth"])}
+        return {"bands": bands(measured.arrays["score"], measured.arrays["truth"], rankings(measured))}
 
     def baselines(self, prepared: Prepared, schema: Schema) -> dict[str, list[dict[str, Any]]]:
         return {name: [{}] for name in RULES}
@@ -188,11 +188,19 @@ def surprised(network: Network, questions: AnomalyQuestions) -> Suspicion:
     return suspicion(measures, FACTS | SURPRISES, found.activity, found.ring, found.old)
 
 
-def bands(score: NDArray[np.float64], truth: NDArray[np.float64]) -> list[dict[str, float]]:
-    """Of accounts whose score lies in [from, to): how many there were in the test, and how many of them planted."""
-    edges = [0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, float("inf")]
+def rankings(measured: Measured) -> int:
+    """Of how many seeds the arrays hold the answers, one after the other."""
+    return len(measured.arrays["score"]) // max(1, len(measured.user))
+
+
+def bands(score: NDArray[np.float64], truth: NDArray[np.float64], rankings: int = 1) -> list[dict[str, float]]:
+    """Of accounts whose score lies in each of BANDS: how many there were in the test, and how many of them planted.
+
+    rankings : of so many seeds, whose mean is told: an account is no more of a proof for being asked about twice
+    """
     found = []
-    for lo, hi in itertools.pairwise(edges):
+    for lo, hi in itertools.pairwise([*BANDS, float("inf")]):
         here = (score >= lo) & (score < hi)
-        found.append({"from": lo, "accounts": int(here.sum()), "planted": int(truth[here].sum())})
+        accounts, planted = (round(float(count) / rankings) for count in (here.sum(), truth[here].sum()))
+        found.append({"from": lo, "accounts": accounts, "planted": planted})
     return found
