@@ -164,7 +164,7 @@ def with_surprise(network: Network, questions: AnomalyQuestions) -> tuple[np.nda
     told = surprise_facts(surprises(network, questions, questions.timeline))
     rows = scanned.users.to_frame("user").join(told, on="user", how="left", maintain_order="left").drop("user")
     both = pl.concat([scanned.facts, rows], how="horizontal")
-    whole = suspicion(both, FACTS | SURPRISES, scanned.activity, scanned.ring, scanned.old)
+    whole = suspicion(both, FACTS | SURPRISES, scanned.activity, scanned.grouped, scanned.old)
     return whole.score, suspicion(rows, SURPRISES, scanned.activity, None, scanned.old).score
 
 

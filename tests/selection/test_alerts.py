@@ -52,6 +52,7 @@ def look(
             "p_value": p,
             "excess": 9.0,
             "reasons": ["together"],
+            "kind": "ring",
             "event_ids": evidence.get("+".join(members), []),
         }
         for members, p in groups or []
@@ -188,7 +189,7 @@ def test_precision_is_told_by_verdicts_of_the_band_and_by_the_test_until_there_a
     by_test = precision(2.5, {}, tested)
     assert by_test is not None
     assert (by_test.value, by_test.low < 0.75 < by_test.high) == (0.75, True)
-    assert "30 of the 40" in by_test.by
+    assert "40 accounts" in by_test.by
     assert precision(4.0, {}, tested) is None  # nobody of the test was there
     assert precision(0.2, {}, tested) is None
     said = {str(n): {"verdict": "confirmed" if n else "dismissed", "score": 2.9, "audit": False} for n in range(4)}

@@ -174,5 +174,5 @@ def test_membership_is_the_strongest_group_of_an_account():
     def group(accounts, p_value):
         return Group(np.array(accounts), np.array([0]), ("lock-step",), p_value, 2.0, [], [])
 
-    assert membership([group([0, 1], 1e-3), group([1, 2], 1e-9)], 4).tolist() == pytest.approx([3, 9, 9, 0])
-    assert membership([], 2).tolist() == [0, 0]
+    assert membership([group([0, 1], 1e-3), group([1, 2], 1e-9)], 4, "ring").tolist() == pytest.approx([3, 9, 9, 0])
+    assert membership([], 2, "ring").tolist() == [0, 0]

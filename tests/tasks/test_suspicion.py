@@ -81,7 +81,7 @@ def test_a_kind_is_suspected_by_its_own_facts_alone_and_uniform_among_honest_acc
 def test_a_group_speaks_for_a_ring():
     ring = np.ones(200)
     ring[:5] = 1e-9
-    found = suspicion(pl.DataFrame({"account": range(200)}), {}, np.ones(200), ring)
+    found = suspicion(pl.DataFrame({"account": range(200)}), {}, np.ones(200), {"ring": ring})
     assert np.all(found.kinds[:5, list(KINDS).index("ring")] <= 1e-8)
     assert np.all(found.score[:5] > 8)
     assert np.all(found.score[5:] < 0.01)

@@ -126,6 +126,6 @@ def _print_card(place: int, alert: Alert) -> None:
         beside.append(f"would clear it: {'; '.join(alert.clears)}")
     if alert.precision is not None:
         known = alert.precision
-        beside.append(f"right in {known.value:.0%} ({known.low:.0%} to {known.high:.0%}): {known.by}")
+        beside.append(f"of this band {known.value:.0%} ({known.low:.0%} to {known.high:.0%}) were right: {known.by}")
     for line in beside:
         stdout.print(f"      {escape(line)}", style="dim", highlight=False)

@@ -24,7 +24,7 @@ from scipy.stats import beta
 from desireline.core.errors import SettingError
 from desireline.core.files import read_json, write_json
 from desireline.evaluation.result import Result
-from desireline.selection.suspects import Look, keep_labels
+from desireline.selection.suspects import SUSPECT, Look, keep_labels
 from desireline.tasks.anomaly.cards import Nearest
 from desireline.tasks.anomaly.peers import LEAST
 from desireline.tasks.anomaly.suspicion import BANDS, false_discoveries
@@ -32,7 +32,11 @@ from desireline.tasks.anomaly.suspicion import BANDS, false_discoveries
 Verdict = Literal["confirmed", "dismissed"]
 
 LEAST_VERDICTS = 5  # in a band of scores, before its precision is told by them
-CLEARS_GROUP = "one household, firm or school behind the accounts, or one offer that all were sent"
+LEAST_TESTED = 5  # accounts of the model's own test in a band, before its precision is told by them
+CLEARS = {
+    "ring": "one household, firm or school behind the accounts, or one offer that all were sent",
+    "review": "a launch, a sampling campaign or an appeal for reviews that reached these accounts",
+}
 
 
 @dataclass(frozen=True)
@@ -152,17 +156,18 @@ def _drawn(seed: int, as_of: str, user: str) -> bytes:
 def _lines(found: Look) -> tuple[list[Line], list[Line]]:
     """Every group and every account outside of them, the least probable first; and the accounts that groups stand for.
 
-    A group stands for its members that are suspected as a ring first of all, and where the most suspicious of them
+    A group stands for its members that are suspected of its kind first of all, and where the most suspicious of them
     would stand alone: nobody sinks for being in a group, and what verdicts taught holds for groups as well. Where it
     stands for nobody it counts for one account of all, as its p-value is corrected for the whole log.
     """
     alone, grouped = found.accounts.select("user", "p_value", "kind"), set()
-    ring = dict(alone.filter(pl.col("kind") == "ring").select("user", "p_value").iter_rows())
+    of_kind = {user: (kind, p) for user, p, kind in alone.iter_rows()}
     ranked = []
     for place, group in enumerate(found.groups):
-        held = [user for user in group["users"] if user in ring]
-        p = min((ring[user] for user in held), default=max(group["p_value"] / max(1, alone.height), LEAST))
-        ranked.append(Line(p, alert_id("ring", group["users"]), "ring", group["users"], place))
+        kind = group["kind"]
+        held = [user for user in group["users"] if user in of_kind and of_kind[user][0] == kind]
+        p = min((of_kind[user][1] for user in held), default=max(group["p_value"] / max(1, alone.height), LEAST))
+        ranked.append(Line(p, alert_id(kind, group["users"]), kind, group["users"], place))
         grouped.update(held)
     single = [Line(p, alert_id(kind, [user]), kind, [user]) for user, p, kind in alone.iter_rows()]
     ranked += [line for line in single if line.users[0] not in grouped]
@@ -173,7 +178,7 @@ def _behind(found: Look, line: Line) -> dict[str, Any]:
     """Reasons, evidence and what would clear an alert; empty where nothing of it was told."""
     if line.group is not None:
         group = found.groups[line.group]
-        return {"reasons": group["reasons"], "evidence": group["event_ids"], "clears": [CLEARS_GROUP]}
+        return {"reasons": group["reasons"], "evidence": group["event_ids"], "clears": [CLEARS[group["kind"]]]}
     told = next((kind for kind in found.told.get(line.users[0], []) if kind["kind"] == line.kind), None)
     return told or {"reasons": [], "evidence": [], "clears": []}
 
@@ -190,7 +195,7 @@ def _card(found: Look, line: Line, rate: float, known: Precision | None, audit: 
     if audit:
         reasons = ["drawn at random, so that what the queue misses can be estimated", *reasons]
     elif not reasons:
-        reasons = ["no single measure stands out; the sum of many does"]
+        reasons = ["no single measure stands out; all together do" if line.p_value < SUSPECT else "nothing stands out"]
     return Alert(
         line.id,
         line.kind,
@@ -230,10 +235,10 @@ def precision(score: float, said: dict[str, dict[str, Any]], tested: Sequence[di
     if len(judged) >= LEAST_VERDICTS:
         return _share(judged.count("confirmed"), len(judged), f"{len(judged)} verdicts on alerts of this band")
     band = next((b for b in tested if b["from"] == low), None)
-    if band is None or not band["accounts"]:
+    if band is None or band["accounts"] < LEAST_TESTED:
         return None
-    what = f"attacks planted among the log's accounts for the model's test: {band['planted']:.0f} of the "
-    return _share(int(band["planted"]), int(band["accounts"]), f"{what}{band['accounts']:.0f} in this band")
+    by = f"planted attacks among {band['accounts']:.0f} accounts of the model's test; no forecast of real ones"
+    return _share(int(band["planted"]), int(band["accounts"]), by)
 
 
 def _share(right: int, of: int, by: str) -> Precision:

@@ -51,7 +51,7 @@ TOLD = 5_000  # accounts, at most, whose reasons and evidence are kept
 SUSPECT = 0.05  # p-value up to which they are
 KNOWN = FACTS | SURPRISES
 FRAMES = ("accounts", "features", "evidence")
-VERSION = 2  # of a look on disk; another as soon as the same log gives another look
+VERSION = 3  # of a look on disk; another as soon as the same log gives another look
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Look:
 
     accounts : frame: user, score, p_value, kind (the likeliest), and one p-value column a kind
     told : user -> its kinds with reasons and evidence, of accounts that stand out;  nearest : user -> a normal case
-    groups : each with users, targets, how, p_value, excess, reasons, event_ids
+    groups : each with users, targets, how, p_value, excess, reasons, event_ids, kind
     window : the first moment that is judged, and the one after the last
     features : frame of `learned.features`, a row an account
     evidence : frame: event_id, time of every event that speaks for anything told
@@ -244,6 +244,7 @@ def _group(questions: AnomalyQuestions, group: Group) -> dict[str, Any]:
         "excess": group.excess,
         "reasons": group.reasons,
         "event_ids": group.event_ids,
+        "kind": group.kind,
     }
 
 
@@ -265,15 +266,17 @@ def _told(fitted: Fitted, questions: AnomalyQuestions, found: Suspicion, rows: l
     with progress("anomaly: reasons", len(rows), "accounts") as advance:
         for row in rows:
             groups = sorted(in_groups.get(int(account[row]), []), key=lambda g: g.p_value)
-            kinds = kind_scores(found, row, KNOWN, behind, {"ring": [r for g in groups for r in g.reasons]})
+            said = {kind: [r for g in groups if g.kind == kind for r in g.reasons] for kind in scanned.grouped}
+            kinds = kind_scores(found, row, KNOWN, behind, said)
             made.append([_with_group_events(kind, groups, scanned.actions, int(account[row])) for kind in kinds])
             advance()
     return made
 
 
 def _with_group_events(kind: KindScore, groups: list[Group], actions: Actions, account: int) -> KindScore:
-    """Before a ring's own evidence the account's events that its groups rest on."""
-    if kind.kind != "ring" or not groups:
+    """Before a kind's own evidence the account's events that its groups of the kind rest on."""
+    groups = [group for group in groups if group.kind == kind.kind]
+    if not groups:
         return kind
     theirs = set(actions.judged.filter(pl.col("account") == account)["event_id"].to_list())
     ids = [event for group in groups for event in group.event_ids if event in theirs]

@@ -95,8 +95,10 @@ def telling(found: Suspicion, row: int, kind: str, known: Mapping[str, Fact]) ->
 def in_words(found: Suspicion, row: int, name: str, fact: Fact) -> str:
     """A fact of an account, and how many of its peers have the like."""
     value = float(found.measures[name][row])
-    others = 1 / float(found.rarities[name][row])
+    others, known = 1 / float(found.rarities[name][row]), int(np.isfinite(found.rarities[name]).sum())
     rare = f"1 in {others:,.0f}" if others >= 10 else f"1 in {others:.1f}"
+    if others > known:  # so far out that no rank tells it
+        rare = f"fewer than 1 in {known:,}"
     return f"{fact.words.format(value=written(value, fact))} ({rare} of accounts as active)"
 
 

@@ -9,6 +9,8 @@
 - coattails: accounts that go back and forth between a popular target and a cold one, so that the cold one is
   recommended beside it (Li et al., ICDE 2021).
 
+Groups of reviews are found by `review_groups`: bursts about one target, and texts that several accounts share.
+
 Orders are searched alone as well, where the log has other events too: there a ring's orders stand against few. Events
 that take something back are left out. What a p-value means stands in `graphs.excess` and `graphs.lockstep`; it is
 corrected for the searches and for the candidates of each. Cost: a million edges in some 25 s of one core.
@@ -16,7 +18,7 @@ corrected for the searches and for the candidates of each. Cost: a million edges
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 
@@ -32,6 +34,7 @@ from desireline.graphs.excess import Graph, Habits, Tail, pieces, sharpen, surpr
 from desireline.graphs.lockstep import GAP_US, LEAST, rings
 from desireline.tasks.anomaly.actions import Actions
 from desireline.tasks.anomaly.bonds import bonds
+from desireline.tasks.anomaly.review_groups import review_groups
 from desireline.tasks.anomaly.spans import SECOND_US
 
 Ints = NDArray[np.int64]
@@ -44,6 +47,7 @@ PATIENCE = 5  # blocks in a row that surprise nobody, after which a search ends
 WIDEST = 300  # columns of a block that are held against habits; above it is no group but a part of the shop
 KNOWN = 3  # accounts that had to do with a target before the window, for it to have a past
 OVERLAP = 0.5  # Jaccard from which findings are one group
+INSIDE = 0.8  # share of the smaller that lies in the larger, from which they are one too
 EVIDENCE = 50
 SMALLEST = -690.0  # log of a p-value: below, it would be 0
 HOT = 0.01  # share of targets that are popular
@@ -61,6 +65,7 @@ class Group:
     p_value : under the null, corrected for how many were looked at
     excess : what was found by what chance and habit let expect
     reasons : measured facts;  event_ids : the accounts' events on the targets, newest first
+    kind : what they are suspected of, "ring" or "review"
     """
 
     accounts: Ints
@@ -70,6 +75,7 @@ class Group:
     excess: float
     reasons: list[str]
     event_ids: list[int]
+    kind: str = "ring"
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,20 @@ def find_groups(actions: Actions, seed: int = 0) -> list[Group]:
         found += _rings(actions, frame, words, seed)
     found += _coattails(actions, events)
     correction = float(np.log(3 * len(searched) + 1))
-    return _merged(actions, judged, [one for one in found if one.log_p + correction <= np.log(ALPHA)], correction)
+    rings = _merged(actions, judged, [one for one in found if one.log_p + correction <= np.log(ALPHA)], correction)
+    written = [
+        _Found(one.accounts, one.targets, one.how, one.log_p, one.excess, one.reason)
+        for one in review_groups(actions, ALPHA / 2)
+    ]
+    reviewed = _merged(actions, actions.judged.filter("review"), written, float(np.log(2)))
+    groups = [*rings, *(replace(group, kind="review") for group in reviewed)]
+    return sorted(groups, key=lambda group: (group.p_value, group.accounts.tolist()))
 
 
-def membership(groups: list[Group], accounts: int) -> NDArray[np.float64]:
-    """float64 [A]: −log10 of the smallest p-value of a group that an account is in, 0 where it is in none."""
+def membership(groups: list[Group], accounts: int, kind: str) -> NDArray[np.float64]:
+    """float64 [A]: −log10 of the least p-value of a group of a kind that an account is in, 0 where it is in none."""
     strength = np.zeros(accounts)
-    for group in groups:
+    for group in (one for one in groups if one.kind == kind):
         strength[group.accounts] = np.maximum(strength[group.accounts], -np.log10(group.p_value))
     return strength
 
@@ -299,8 +312,8 @@ def _merged(actions: Actions, judged: pl.DataFrame, found: list[_Found], correct
     groups = []
     while left:
         leader = left[0]
-        same = [one for one in left if _jaccard(leader.accounts, one.accounts) >= OVERLAP]
-        left = [one for one in left if _jaccard(leader.accounts, one.accounts) < OVERLAP]
+        same = [one for one in left if _are_one(leader.accounts, one.accounts)]
+        left = [one for one in left if not _are_one(leader.accounts, one.accounts)]
         best = {one.how: one for one in reversed(same)}  # of each search the least likely
         how = tuple(sorted(best))
         members, times = np.unique(np.concatenate([best[one].accounts for one in how]), return_counts=True)
@@ -318,9 +331,10 @@ def _merged(actions: Actions, judged: pl.DataFrame, found: list[_Found], correct
     return groups
 
 
-def _jaccard(one: Ints, other: Ints) -> float:
+def _are_one(one: Ints, other: Ints) -> bool:
+    """Whether two sets of accounts overlap by half, or nearly all of the smaller is in the larger."""
     both = len(np.intersect1d(one, other))
-    return both / (len(one) + len(other) - both)
+    return both >= OVERLAP * (len(one) + len(other) - both) or both >= INSIDE * min(len(one), len(other))
 
 
 def _noun(actions: Actions, targets: Ints) -> str:

@@ -24,8 +24,8 @@ class Scan:
     activity : float64 [A], occasions in the window: by them accounts are peers
     old : bool [A], whether the account did anything before the window: a new one cannot have been taken over
     groups : of all accounts of `actions`, by their rows there
-    ring : float64 [A], p-value of the least likely group that the account is in, as that of one account: the group's is
-        corrected for the whole log, so it counts for one of A;  1: in none
+    grouped : "ring" and "review" -> float64 [A], p-value of the least likely group of the kind that the account is
+        in, as that of one account: the group's is corrected for the whole log, so it counts for one of A;  1: in none
     """
 
     actions: Actions
@@ -34,7 +34,7 @@ class Scan:
     activity: Floats
     old: NDArray[np.bool_]
     groups: list[Group]
-    ring: Floats
+    grouped: dict[str, Floats]
 
     def __len__(self) -> int:
         return self.facts.height
@@ -48,7 +48,9 @@ def scan(actions: Actions, seed: int = 0) -> Scan:
     moments = actions.judged.group_by("account").agg(n=pl.col("time").n_unique().cast(pl.Float64))
     activity = facts.select("account").join(moments, on="account", how="left", maintain_order="left")["n"]
     before = actions.events.filter(~pl.col("inside"))["account"].unique()
-    inside = membership(groups, len(actions.users))[rows]
     old = facts["account"].is_in(before.implode()).to_numpy()
-    ring = np.where(inside > 0, 10.0**-inside / len(rows), 1.0)
-    return Scan(actions, actions.users.gather(rows), facts, activity.to_numpy(), old, groups, ring)
+    grouped = {}
+    for kind in ("ring", "review"):
+        inside = membership(groups, len(actions.users), kind)[rows]
+        grouped[kind] = np.where(inside > 0, 10.0**-inside / len(rows), 1.0)
+    return Scan(actions, actions.users.gather(rows), facts, activity.to_numpy(), old, groups, grouped)

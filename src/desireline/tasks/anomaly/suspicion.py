@@ -4,7 +4,7 @@ An account is as suspicious as it lies apart from all others over all measures a
 suspicious side against equally active accounts; a kind, over the kind's own measures. Distances are held against those
 of all accounts (`peers.upper_tail`): by construction one account in a hundred has a p-value below .01, whatever the
 log, until some behave so unlike the rest that the tail places them further out. A group's p-value, which comes from a
-null of its own, joins the suspicion `ring` and the account's p-value, corrected for two looks (Šidák 1967).
+null of its own, joins the suspicion `ring` or `review` and the account's p-value, corrected for the looks (Šidák 1967).
 
 On the validation windows of Online Retail II and Taobao this found planted attacks better than the rarest measure or
 the sum of the three rarest (AUPRC, groups left out: .19, .08 and .09 on the shop, .42, .48 and .32 on Taobao).
@@ -52,13 +52,13 @@ def suspicion(
     measures: pl.DataFrame,
     known: Mapping[str, Fact],
     activity: Floats,
-    ring: Floats | None,
+    grouped: Mapping[str, Floats] | None,
     old: NDArray[np.bool_] | None = None,
 ) -> Suspicion:
     """What the measures of A accounts speak for.
 
     measures : frame [A], the values of the facts `known`;  activity : float64 [A], by which accounts are peers
-    ring : float64 [A], p-value of the group that an account is in, 1 for none; None: nobody looked for groups
+    grouped : kind -> float64 [A], p-value of the group that an account is in, 1 for none; None: nobody looked
     old : bool [A], accounts with a past, which alone can have been taken over; None: all
     """
     away = deviations(measures, known, activity)
@@ -70,10 +70,10 @@ def suspicion(
     if old is not None:
         kinds[~old, list(KINDS).index("takeover")] = 1.0
     looks = [upper_tail(apart(list(away.values())))] if away else []
-    if ring is not None:
-        column = list(KINDS).index("ring")
-        kinds[:, column] = least_of(np.stack([kinds[:, column], ring], axis=1))
-        looks.append(ring)
+    for kind, p_group in (grouped or {}).items():
+        column = list(KINDS).index(kind)
+        kinds[:, column] = least_of(np.stack([kinds[:, column], p_group], axis=1))
+        looks.append(p_group)
     p_value = least_of(np.stack(looks, axis=1)) if looks else np.ones(measures.height)
     rare = rarities(measures, known, activity)
     return Suspicion(np.maximum(kinds, LEAST), np.maximum(p_value, LEAST), rare, measures)

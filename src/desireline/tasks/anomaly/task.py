@@ -163,12 +163,12 @@ def by_facts(found: Scan) -> Suspicion:
 
 def by_groups(found: Scan) -> Suspicion:
     """The groups alone."""
-    return suspicion(found.facts, {}, found.activity, found.ring)
+    return suspicion(found.facts, {}, found.activity, found.grouped)
 
 
 def by_both(found: Scan) -> Suspicion:
     """All that is seen without a network."""
-    return suspicion(found.facts, FACTS, found.activity, found.ring, found.old)
+    return suspicion(found.facts, FACTS, found.activity, found.grouped, found.old)
 
 
 RULES: dict[str, Callable[[Scan], Suspicion]] = {
@@ -185,7 +185,7 @@ def surprised(network: Network, questions: AnomalyQuestions) -> Suspicion:
     told = surprise_facts(surprises(network, questions, questions.timeline))
     rows = found.users.to_frame("user").join(told, on="user", how="left", maintain_order="left").drop("user")
     measures = pl.concat([found.facts, rows], how="horizontal")
-    return suspicion(measures, FACTS | SURPRISES, found.activity, found.ring, found.old)
+    return suspicion(measures, FACTS | SURPRISES, found.activity, found.grouped, found.old)
 
 
 def rankings(measured: Measured) -> int:
