@@ -171,6 +171,7 @@ def test_the_last_word_counts_for_what_is_learnt_too(tmp_path: Path) -> None:
     later = look({"u1": 0.5, "z": 0.1})  # the window has moved on: the alert is gone, and so is u0
     later = replace(later, features=pl.DataFrame({"user": ["u1", "z"], "other": [7.0, 8.0]}))
     say(later, tmp_path, name, "dismissed")
+    assert labelled(tmp_path).height == 3
     kept = {row["user"]: row for row in labelled(tmp_path).iter_rows(named=True)}
     assert {user: row["confirmed"] for user, row in kept.items()} == {"u0": False, "u1": False, "u5": False}
     assert (kept["u0"]["fact"], kept["u0"]["other"]) == (0.0, None)
