@@ -130,7 +130,7 @@ def queue(
         if _is_done(found, line, said) or (fdr is not None and rate > fdr):
             continue
         if p_value is None or line.p_value <= p_value:
-            chosen.append(_card(found, line, rate, precision(-np.log10(line.p_value).item(), said, tested), False))
+            chosen.append(_card(found, line, rate, precision(0.0 - np.log10(line.p_value).item(), said, tested), False))
     known = {user for alert in chosen for user in alert.users}
     known |= {user for line in [*ranked, *members] if _is_done(found, line, said) for user in line.users}
     rest = [line for line in [*ranked, *members] if line.group is None and line.users[0] not in known]
@@ -200,7 +200,7 @@ def _card(found: Look, line: Line, rate: float, known: Precision | None, audit: 
         line.id,
         line.kind,
         line.users,
-        -np.log10(line.p_value).item(),
+        0.0 - np.log10(line.p_value).item(),
         line.p_value,
         reasons,
         told["evidence"],
@@ -262,7 +262,7 @@ def judge(found: Look, folder: Path, name: str, verdict: Verdict, at: datetime) 
     said = verdicts(folder)
     line = next((one for lines in _lines(found) for one in lines if one.id == name), None)
     if line is not None:
-        score, evidence = -np.log10(line.p_value).item(), _behind(found, line)["evidence"]
+        score, evidence = 0.0 - np.log10(line.p_value).item(), _behind(found, line)["evidence"]
         kept = {"kind": line.kind, "users": line.users, "score": score, "evidence": evidence}
         kept["as_of"] = found.window[1]
     elif name in said:

@@ -154,7 +154,7 @@ def answer_of(found: Look, user: str, as_of: datetime) -> AnomalyAnswer:
         kinds = [KindScore(kind, 0.0, []) for kind in KINDS]
         return AnomalyAnswer(user, iso(as_of), 0.0, 1.0, kinds, found.window)
     one = row.row(0, named=True)
-    plain = [{"kind": kind, "score": -np.log10(one[kind]).item(), "evidence": []} for kind in KINDS]
+    plain = [{"kind": kind, "score": 0.0 - np.log10(one[kind]).item(), "evidence": []} for kind in KINDS]
     told = found.told.get(user) or sorted(plain, key=lambda k: -k["score"])
     kinds = [KindScore(**kind) for kind in told]
     return AnomalyAnswer(user, iso(as_of), one["score"], one["p_value"], kinds, found.window)

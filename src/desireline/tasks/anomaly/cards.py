@@ -80,7 +80,7 @@ def kind_scores(
         ids = [event for name in names for event in evidence(row, name)]
         clears = list(dict.fromkeys(known[name].clears for name in names))
         told.append(
-            KindScore(kind, -np.log10(p).item(), list(dict.fromkeys(ids))[:EVIDENCE], reasons[:REASONS], clears)
+            KindScore(kind, 0.0 - np.log10(p).item(), list(dict.fromkeys(ids))[:EVIDENCE], reasons[:REASONS], clears)
         )
     return sorted(told, key=lambda k: -k.score)
 

@@ -150,7 +150,7 @@ def material(events: pl.DataFrame, schema: Schema, begin: datetime, end: datetim
     if active < LEAST or (len(items) > 0 and held < LEAST):
         raise DataError(
             f"The window has {active} accounts, and {held} items were there before it: to plant attacks there must be "
-            f"at least {LEAST} of each. Let the window begin earlier or later (--begin, --end)."
+            f"at least {LEAST} of each. Let the window begin earlier or later (inject: --begin, --end; fit: --cut)."
         )
     category = next((n for n, field in schema.fields.items() if (field.kind, field.of) == ("category", "item")), None)
     seller, key = schema.anomaly.seller, item * len(types) + kind

@@ -45,7 +45,7 @@ class Suspicion:
     @property
     def score(self) -> Floats:
         """float64 [A]: −log10 of the p-value; 2 is one account in a hundred."""
-        return np.asarray(-np.log10(self.p_value), np.float64)
+        return np.asarray(0.0 - np.log10(self.p_value), np.float64)
 
 
 def suspicion(

@@ -56,7 +56,10 @@ class Anomaly:
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         """The window is as long as what the cut holds out, so that what is tested is what answers later."""
         if schema.time.column is None or schema.time.format == "position":
-            raise DataError("This log has an order but no times: bursts, rhythms and rings cannot be seen in it.")
+            raise DataError(
+                "This log has an order but no times: bursts, rhythms and rings cannot be seen in it. Name the column "
+                "with the time (time.column in desireline.yaml) if there is one."
+            )
         if schema.anomaly.window_d is not None:
             return schema, at
         days = (EventStore(folder, schema).observed_end() - at) / timedelta(days=1)
