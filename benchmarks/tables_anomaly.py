@@ -31,7 +31,7 @@ def anomaly(found: dict[str, Any], footer: str, grid: Grid) -> str:
         names = ["precision@100", "AUPRC", "recall@1%", "AUROC", "AUROC placebo"]
         body = [[row["detector"], *(_cell(row["metrics"][name], True) for name in names)] for row in together["rows"]]
         lines += grid(["detector", *names], body)
-        if one["detection"]:
+        if one.get("detection"):
             lines += ["Events to detection, middle intensity: acts done when an account was first among the 1 %:", ""]
             body = [
                 [
