@@ -1,10 +1,10 @@
 """The items nearest to a hidden state, by an index instead of a look at every item: for large catalogues.
 
 Unit vectors in lists around centres, each vector a few bytes of product codes that are compared many at a time (IVF-PQ
-with fast scan, of Faiss: Jégou, Douze & Schmid 2011; André, Kermarrec & Le Scouarnec 2017): d / 4 + 8 bytes an item, and
-half a minute of one core to build for a million. The codes only name candidates, which are scored again in float32, so
-that the order among them is exact and an item can only be missed. How many lists must be read for that depends on the
-vectors, so it is found out: the first of `EFFORTS` that finds `ENOUGH` of the exact ten of the model's own users.
+with fast scan, of Faiss: Jégou, Douze & Schmid 2011; André, Kermarrec & Le Scouarnec 2017): d / 4 + 8 bytes an item,
+and a build of half a minute of one core for a million. The codes only name candidates, scored again in float32, so that
+the order among them is exact and an item can only be missed. How many lists must be read for that depends on
+the vectors, so it is found out: the first of `EFFORTS` that finds `ENOUGH` of the exact ten of the model's own users.
 
 Each query is searched by itself, by one thread: so a user's list is the same alone and among all, and no thread waits
 for another (Faiss's own threads do, which on a busy machine takes up to fifty times the processor time).
