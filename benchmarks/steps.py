@@ -1,17 +1,20 @@
-"""What each choice of the training loop brings: `python -m benchmarks.steps [--quick] [--json]`.
+"""What each choice of the training loop brings: `python -m benchmarks.steps [--growth] [--quick] [--json]`.
 
 Real targets a CPU second of one thread, each row after a warm-up of its own, all in one run. `as it is`, then with one
-choice taken back; every encoder; catalogues of 10 k to 1 M items with row-wise and with dense updates. Two made logs:
-`long` has ML-1M's shape (mean 163 events, 3,416 items), `short` that of Amazon Beauty (mean 9, 12,101 items); what
-there is to learn does not matter here. Writes benchmarks/results/steps.json.
+choice taken back; every encoder. Two made logs: `long` has ML-1M's shape (mean 163 events, 3,416 items), `short` that
+of Amazon Beauty (mean 9, 12,101 items); what there is to learn does not matter here. Writes
+benchmarks/results/steps.json. Then catalogues of 10 k to 5 M items with row-wise and with dense updates, a process
+each: benchmarks/results/growth.json; `--growth`: only these.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -24,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.ingest import show
-from benchmarks.record import record
+from benchmarks.record import measured, record
 from desireline.encoders import ENCODERS, attention, transformer
 from desireline.encoders.embedding import Inputs
 from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema, TrainSettings
@@ -37,6 +40,7 @@ from desireline.training.loop import train
 from desireline.training.network import Network, pays_bfloat16
 
 SEED = 0
+GROWN, FEW = (10_000, 100_000, 1_000_000, 5_000_000), (10_000, 100_000)  # items; with --quick
 SCHEMA = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["positive", "target"])})
 
 
@@ -73,7 +77,7 @@ def made(shape: Shape) -> Sequences:
 def rate(
     shape: Shape, encoder: str, steps: int, low: bool = True, rowwise: bool = True, d_model: int = 64, **settings: Any
 ) -> dict[str, Any]:
-    """Targets a CPU second and milliseconds a step of one network."""
+    """Targets a CPU second and milliseconds a step of one network; `s beside` the steps: their begin and end."""
     sequences = made(shape)
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
@@ -94,19 +98,45 @@ def rate(
         for batch in batches(sequences, network.encoder.layout, shape.length, chosen.batch_targets, SEED, epoch):
             if len(held) < steps:
                 held.append(batch)
-    spent, targets = 0.0, 0
+    spent, whole, targets = 0.0, 0.0, 0
     for chunk in (held[: max(3, steps // 10)], held):  # the first warms up: kernels, memory
+        moments: list[float] = []
         begun = time.process_time()
-        done = train(network, loss, lambda epoch, chunk=chunk: chunk, task.count(labels), chosen, SEED, planned=1)
-        spent, targets = time.process_time() - begun, done.targets
-    return {"targets/CPU s": round(targets / spent), "ms a step": round(1000 * spent / len(held), 1)}
+        done = train(
+            network,
+            loss,
+            lambda epoch, chunk=chunk, moments=moments: clocked(chunk, moments),
+            task.count(labels),
+            chosen,
+            SEED,
+            planned=1,
+        )
+        whole, spent, targets = time.process_time() - begun, moments[-1] - moments[0], done.targets
+    return {
+        "targets/CPU s": round(targets / spent),
+        "ms a step": round(1000 * spent / len(held), 1),
+        "s beside": round(whole - spent, 2),
+    }
+
+
+def clocked(batches: list[Batch], moments: list[float]) -> Iterator[Batch]:
+    """The batches; `moments` gains the CPU seconds at the begin of each step and after the last."""
+    for batch in batches:
+        moments.append(time.process_time())
+        yield batch
+    moments.append(time.process_time())
+
+
+def without_beside(found: dict[str, Any]) -> dict[str, Any]:
+    """A row of small tables, whose begin and end cost nothing."""
+    return {key: value for key, value in found.items() if key != "s beside"}
 
 
 def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
     """As it is, and with one choice taken back at a time."""
 
     def taken(what: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        return {"log": name, "encoder": "transformer, d 64", "what": what, **run()}
+        return {"log": name, "encoder": "transformer, d 64", "what": what, **without_beside(run())}
 
     rows = [taken("as it is", lambda: rate(shape, "transformer", steps))]
     rows.append(taken("encoder in float32", lambda: rate(shape, "transformer", steps, low=False)))
@@ -121,35 +151,80 @@ def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
     return [row | {"×": round(row["targets/CPU s"] / first, 2)} for row in rows]
 
 
+def every_encoder(steps: int) -> list[dict[str, Any]]:
+    """Both logs with each encoder."""
+    rows = []
+    for name in ENCODERS:
+        for log, shape in (("long", LONG), ("short", SHORT)):
+            found = without_beside(rate(shape, name, steps))
+            rows.append({"log": log, "encoder": f"{name}, d 64", "what": "as it is", **found, "×": None})
+    wide = without_beside(rate(LONG, "gru", steps, d_model=128))
+    return [*rows, {"log": "long", "encoder": "gru, d 128", "what": "as it is", **wide, "×": None}]
+
+
+def grown(items: str, updates: str, steps: str) -> dict[str, Any]:
+    """One catalogue under `row-wise` or `dense` updates; words, since it is called in a process of its own."""
+    shape = Shape(SHORT.users, SHORT.mean, int(items), SHORT.length)
+    return rate(shape, "gru", int(steps), rowwise=updates == "row-wise", loss="sampled", negatives=256)
+
+
+def growth(catalogues: tuple[int, ...], steps: int) -> list[dict[str, Any]]:
+    """Steps over catalogues of growing size, each in a process of its own."""
+    code = "import sys, json; from benchmarks.steps import grown; print(json.dumps(grown(*sys.argv[1:])))"
+    rows, first = [], {}
+    for items in catalogues:
+        for updates in ("row-wise", "dense"):
+            few = steps if updates == "row-wise" else max(4, steps // 8)
+            done = measured([sys.executable, "-c", code, str(items), updates, str(few)])
+            found = json.loads(done["stdout"].strip().splitlines()[-1])
+            first.setdefault(updates, found["ms a step"])
+            rows.append(
+                {
+                    "items": items,
+                    "updates": updates,
+                    **found,
+                    "× 10 k": round(found["ms a step"] / first[updates], 2),
+                    "table MiB": round(items * 64 * 4 / 2**20, 1),
+                    "peak MiB": done["peak_mib"],
+                }
+            )
+            sys.stderr.write(f"{rows[-1]}\n")
+    return rows
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--growth", action="store_true", help="only the catalogues of growing size")
     parser.add_argument("--quick", action="store_true", help="few steps, nothing recorded")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     steps = 6 if options.quick else 80
-    rows = [*choices(LONG, "long", steps), *choices(SHORT, "short", steps)]
-    for name in ENCODERS:
-        for log, shape in (("long", LONG), ("short", SHORT)):
-            found = rate(shape, name, steps)
-            rows.append({"log": log, "encoder": f"{name}, d 64", "what": "as it is", **found, "×": None})
-    wide = rate(LONG, "gru", steps, d_model=128)
-    rows.append({"log": "long", "encoder": "gru, d 128", "what": "as it is", **wide, "×": None})
-    for items in (10_000, 100_000) if options.quick else (10_000, 100_000, 1_000_000):
-        grown = Shape(SHORT.users, SHORT.mean, items, SHORT.length)
-        for what, rowwise in (("row-wise updates", True), ("dense updates", False)):
-            few = steps if rowwise else max(4, steps // 8)
-            found = rate(grown, "gru", few, rowwise=rowwise, loss="sampled", negatives=256)
-            rows.append({"log": f"short, {items:,} items", "encoder": "gru, d 64", "what": what, **found, "×": None})
+    if not options.growth:
+        rows = [*choices(LONG, "long", steps), *choices(SHORT, "short", steps), *every_encoder(steps)]
+        show(rows, options.json)
+        if not options.quick:
+            notes = [
+                "One thread, two layers, two heads, dropout .2, 512 targets a step, full softmax unless said.",
+                "`×`: targets/CPU s by those of `as it is`.",
+            ]
+            command = "python -m benchmarks.steps"
+            found = {"title": "A step of training", "command": command, "seed": SEED, "rows": rows, "notes": notes}
+            record("steps", found)
+    rows = growth(FEW if options.quick else GROWN, steps)
+    show(rows, options.json)
     if not options.quick:
         notes = [
-            "One thread, two layers, two heads, dropout .2, 512 targets a step, full softmax unless said.",
-            "`×`: targets/CPU s by those of `as it is`.",
-            "Catalogue growth: 256 shared negatives.",
+            "gru of width 64, two layers, 512 targets a step, 256 shared negatives, one thread; the log `short` with "
+            f"so many items. {steps} steps row-wise, {max(4, steps // 8)} dense; CPU seconds.",
+            "`s beside`: CPU seconds of a training beside its steps (copies of the table at its begin and end, the "
+            "average brought up to date for every item): once a training, however many steps it has.",
+            "`table MiB`: the item vectors alone. Peak: with the optimiser's memory (row-wise one number beside each, "
+            "dense two and a gradient), the moving average, the best weights and the libraries.",
         ]
-        command = "python -m benchmarks.steps"
-        record("steps", {"title": "A step of training", "command": command, "seed": SEED, "rows": rows, "notes": notes})
-    show(rows, options.json)
+        command = "python -m benchmarks.steps --growth"
+        found = {"title": "A step as the catalogue grows", "command": command, "seed": SEED}
+        record("growth", found | {"rows": rows, "notes": notes})
 
 
 if __name__ == "__main__":

@@ -171,6 +171,12 @@ class EvaluateSettings(_Strict):
     diversity: float = Field(
         0.0, ge=0, le=1, description="share of a list's score given to being unlike the items above"
     )
+    approximate_above: int = Field(
+        200_000,
+        ge=0,
+        description="items above which a network's lists come from an index of them (extra ann), not a look at all; "
+        "0: never",
+    )
 
 
 class ChurnSettings(_Strict):

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from safetensors.numpy import save_file as save_arrays
 from desireline.core.errors import ModelError, SettingError, UnknownModelError
 from desireline.core.files import new_folder, read_json, write_json
 from desireline.schema.model import AnomalySettings, ChurnSettings, EncoderSettings, Schema, TrainSettings
+from desireline.selection.indexed import index_of
 from desireline.sequences.prepared import Prepared, iso, open_prepared, schema_digest
 from desireline.tasks import TASKS, Task
 from desireline.tasks.interface import Baseline, Chunks, Teacher
 from desireline.tasks.judges import JUDGES, Judge
+from desireline.tasks.nearest import Nearest
 from desireline.tasks.questions import Questions, item_histories
+from desireline.tasks.recommend import Recommend
 from desireline.tasks.sources import log_shares
 from desireline.training.network import Network, inputs_of
 
@@ -69,6 +73,13 @@ class Fitted:
     def temperature(self) -> float | None:
         """Of a network's cosines; None for a model that has none."""
         return self.predictor.temperature if isinstance(self.predictor, Network) else None
+
+    @cached_property
+    def nearest(self) -> Nearest | None:
+        """The index that lists of items come from; None: every item is looked at."""
+        if self.task.name != Recommend.name or not isinstance(self.predictor, Network):
+            return None
+        return index_of(self.predictor, self.prepared, self.prepared.workspace / "models" / self.id)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from desireline.core.errors import DataError, UnknownUserError
+from desireline.core.errors import UnknownUserError
 from desireline.events.cut import cut
 from desireline.events.histories import behaviour, histories_before
 from desireline.events.store import EventStore
 from desireline.selection.fitted import Fitted, Panel, thoughts
 from desireline.selection.leaving import leaving, leaving_all
-from desireline.selection.strangers import FALLBACK, item_predictions, said_of
+from desireline.selection.lists import item_vectors, lists
+from desireline.selection.strangers import FALLBACK, said_of
 from desireline.selection.suspects import answer_of, answer_once, answers_of, look
 from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.prepared import iso, to_us
@@ -39,7 +40,6 @@ from desireline.tasks.churn.answers import ChurnAnswer
 from desireline.tasks.churn.task import Churn
 from desireline.tasks.questions import Questions, item_histories, without_known_item
 from desireline.tasks.reasons import Own, Reason, reasons
-from desireline.training.network import Network
 
 FAR = 100  # a place beyond it says nothing for an item
 
@@ -79,12 +79,12 @@ def answer(
     panel, thought = fitted.predictor, None
     if isinstance(panel, Panel) and not without_known_item(questions)[0]:
         ((_, _, thought),) = thoughts(panel.sources, questions)  # asked once, for the scores and for the reasons
-        predicted = panel.judge(thought, item_histories(questions))
+        asked, predicted = item_histories(questions), panel.judge(thought, item_histories(questions))
+        ids, scores = item_lists(
+            predicted, asked, wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
+        )
     else:
-        _, _, predicted = next(item_predictions(fitted, questions))
-    ids, scores = item_lists(
-        predicted, item_histories(questions), wishes, barred(wishes, fitted.prepared), item_vectors(fitted, wishes)
-    )
+        ((_, _, ids, scores),) = lists(fitted, questions, wishes)
     there = ids[0] > 0
     facts, sources = explained(fitted, questions, event_ids, ids[0, there], thought)
     return recommendation(user, to_us(as_of), ids[0, there], scores[0, there], facts, sources, fitted.prepared)
@@ -150,17 +150,12 @@ def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) ->
 
 def _frames(fitted: Fitted, questions: Questions, wishes: Wishes) -> Iterator[pl.DataFrame]:
     users = questions.timeline.users.gather(questions.user)
-    out, vectors, items = (
-        barred(wishes, fitted.prepared),
-        item_vectors(fitted, wishes),
-        fitted.prepared.vocabularies["item"].values,
-    )
+    items = fitted.prepared.vocabularies["item"].values
     if fitted.task.name == "next_event":
         for lo, hi, predicted in fitted.predictions(questions):
             yield _next_events(fitted, predicted, users[lo:hi], wishes)
         return
-    for lo, hi, predicted in item_predictions(fitted, questions):
-        ids, scores = item_lists(predicted, item_histories(questions, lo, hi), wishes, out, vectors)
+    for lo, hi, ids, scores in lists(fitted, questions, wishes):
         there = ids > 0
         rank = np.broadcast_to(np.arange(1, ids.shape[1] + 1, dtype=np.int32), ids.shape)
         yield pl.DataFrame(
@@ -195,26 +190,6 @@ def _next_events(fitted: Fitted, predicted: Any, users: pl.Series, wishes: Wishe
             "p90_s": pl.Float64,
         },
     )
-
-
-def item_vectors(fitted: Fitted, wishes: Wishes) -> NDArray[np.float32] | None:
-    """Item vectors for diversity: a network's own table, else how users' histories overlap, as a truncated SVD."""
-    if wishes.diversity == 0:
-        return None
-    if isinstance(fitted.predictor, Network):
-        return np.asarray(fitted.predictor.embedding.item_vectors().detach().numpy(), np.float32)
-    from scipy.sparse import csr_array
-    from scipy.sparse.linalg import svds
-
-    before = fitted.prepared.before
-    item, rows = np.asarray(before["item"]), before.rows()
-    shape = (len(fitted.prepared.vocabularies["item"]), len(before))
-    had = csr_array((np.ones(int((item > 1).sum()), np.float32), (item[item > 1], rows[item > 1])), shape=shape)
-    rank = min(64, min(shape) - 1)
-    if rank < 1:
-        raise DataError("A log of one user or one item has no similarities: set diversity to 0.")
-    left, strength, _ = svds(had, k=rank, random_state=0)
-    return np.asarray(left * strength, np.float32)
 
 
 def _timed(fitted: Fitted) -> bool:

@@ -82,10 +82,38 @@ def item_lists(
     """
     allowed = scores.copy()
     allowed[:, out] = -np.inf
-    seen = asked if wishes.only_new else None
-    if wishes.diversity == 0 or vectors is None:
-        return top_k(allowed, wishes.k, seen)
-    ids, values = top_k(allowed, min(wishes.k * 5, allowed.shape[1]), seen)
+    ids, values = top_k(allowed, pool(wishes), asked if wishes.only_new else None)
+    return unlike(ids, values, wishes, vectors)
+
+
+def left_of(
+    found: NDArray[np.int32], scores: NDArray[np.float32], asked: Histories, wishes: Wishes, out: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    """What lists may be chosen from, of candidates [Q, C], best first: ids [Q, pool], and scores, −∞ where none is.
+
+    Also int64 [Q]: how many of the candidates the wishes left.
+    """
+    gone = out[found]
+    if wishes.only_new:
+        row = np.arange(len(found), dtype=np.int64)[:, None] * len(out)
+        gone |= np.isin(row + found, np.repeat(row[:, 0], np.diff(asked.offsets)) + asked.item)
+    order, left = np.argsort(gone, axis=1, kind="stable")[:, : pool(wishes)], (~gone).sum(axis=1)
+    gone = np.take_along_axis(gone, order, 1)
+    ids, values = np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
+    return np.where(gone, 0, ids), np.where(gone, -np.inf, values).astype(np.float32), left
+
+
+def pool(wishes: Wishes) -> int:
+    """How many of the best items a list is chosen from."""
+    return wishes.k * (5 if wishes.diversity else 1)
+
+
+def unlike(
+    ids: NDArray[np.int32], values: NDArray[np.float32], wishes: Wishes, vectors: NDArray[np.float32] | None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Lists [Q, k] of what they may be chosen from, ids and scores [Q, pool], best first; with `vectors` unlike."""
+    if vectors is None:
+        return ids[:, : wishes.k], values[:, : wishes.k]
     chosen_ids, chosen_values = (
         np.zeros((len(ids), wishes.k), np.int32),
         np.full((len(ids), wishes.k), -np.inf, np.float32),

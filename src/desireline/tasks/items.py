@@ -106,7 +106,16 @@ def item_loss(
 
 
 @torch.inference_mode()
-def item_scores(network: Network, hidden: Tensor) -> NDArray[np.float32]:
-    """float32 [Q, items]: cosine of hidden states [Q, d] with every item, padding and unknown included."""
-    scaled, items = cosine(hidden, network.embedding.item_vectors(), 1.0)
-    return (scaled @ items.T).numpy()
+def unit_items(network: Network) -> Tensor:
+    """[items, d]: every item's vector at length 1."""
+    return F.normalize(network.embedding.item_vectors(), dim=-1)
+
+
+@torch.inference_mode()
+def item_scores(network: Network, hidden: Tensor, items: Tensor | None = None) -> NDArray[np.float32]:
+    """float32 [Q, items]: cosine of hidden states [Q, d] with every item, padding and unknown included.
+
+    items : what `unit_items` gave, for who asks often: to make it costs as much as to score some users
+    """
+    items = unit_items(network) if items is None else items
+    return (F.normalize(hidden, dim=-1) @ items.T).numpy()

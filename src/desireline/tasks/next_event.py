@@ -30,7 +30,7 @@ from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.interface import Baseline, Chunks, EventByEvent, Measured
-from desireline.tasks.items import Negatives, item_loss, item_scores
+from desireline.tasks.items import Negatives, item_loss, item_scores, unit_items
 from desireline.tasks.questions import EventQuestions, Questions, event_questions, item_histories, training_histories
 from desireline.tasks.recommend import SHOWN, chunked
 from desireline.tasks.stages import Stage
@@ -167,12 +167,13 @@ class NextEvent(EventByEvent):
 
     def network_predictions(self, network: Network, questions: Questions) -> Chunks:
         hidden = network.encode(questions.timeline, questions.place)
-        elapsed = elapsed_s(questions)
+        elapsed, items = elapsed_s(questions), unit_items(network)
         with torch.inference_mode():
             for lo, hi in chunked(len(questions), network.inputs.items):
                 types = masked_types(_head(network, "event_type")(hidden[lo:hi])).double().softmax(-1).numpy()
                 waits = wait_quantiles(network, hidden[lo:hi], elapsed[lo:hi])
-                yield lo, hi, EventPrediction(types, item_scores(network, _head(network, "item")(hidden[lo:hi])), waits)
+                scores = item_scores(network, _head(network, "item")(hidden[lo:hi]), items)
+                yield lo, hi, EventPrediction(types, scores, waits)
 
     def measure(self, chunks: Chunks, questions: EventQuestions, schema: Schema, masks_seen: bool) -> Measured:
         parts: dict[str, list[NDArray[Any]]] = {}

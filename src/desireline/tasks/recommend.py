@@ -26,7 +26,7 @@ from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import TARGET, Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.interface import Baseline, Chunks, EventByEvent, Measured
-from desireline.tasks.items import Negatives, item_loss, item_scores
+from desireline.tasks.items import Negatives, item_loss, item_scores, unit_items
 from desireline.tasks.questions import (
     ItemQuestions,
     Questions,
@@ -123,9 +123,9 @@ class Recommend(EventByEvent):
         return item_questions(stage, schema.evaluate.occasion)
 
     def network_predictions(self, network: Network, questions: Questions) -> Chunks:
-        hidden = network.encode(questions.timeline, questions.place)
+        hidden, items = network.encode(questions.timeline, questions.place), unit_items(network)
         for lo, hi in chunked(len(questions), network.inputs.items):
-            yield lo, hi, item_scores(network, hidden[lo:hi])
+            yield lo, hi, item_scores(network, hidden[lo:hi], items)
 
     def measure(self, chunks: Chunks, questions: ItemQuestions, schema: Schema, masks_seen: bool) -> Measured:
         values: dict[str, list[NDArray[np.float64]]] = {}
