@@ -2,29 +2,9 @@
 
 import json
 import random
-import sys
 
 import polars as pl
 import pytest
-
-from desireline.cli.app import main
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """`call(*words)` -> status, stdout, stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["desireline", *map(str, words)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code or 0
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
 
 
 @pytest.fixture
