@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from html import escape
 
+from desireline.core.words import duration
 from desireline.decide.retention import Decision
 from desireline.evaluation.result import Result
 from desireline.report import churn_charts as charts
 from desireline.report.body import Body, columns, number, small_table
-from desireline.report.examples import span
 from desireline.report.leaving import COST, Leaving
 from desireline.tasks.churn.definition import COVERED
 
@@ -21,13 +21,13 @@ def defined(leaving: Leaving) -> str:
     """What leaving means here, in words, and how it was chosen."""
     of, word = leaving.definition, escape(leaving.word)
     sooner = f", or for {of.own_gaps:g} of the user's own median gaps if that is sooner" if of.own_gaps else ""
-    begin = f", counted from {span(of.gap_us / 1e6)} after the question on" if of.gap_us else ""
+    begin = f", counted from {duration(of.gap_us / 1e6)} after the question on" if of.gap_us else ""
     said = (
-        f"<strong>Gone is who has no {word} for {span(of.horizon_us / 1e6)}{sooner}{begin};</strong> asked about is "
-        f"who had an event in the last {span(of.active_us / 1e6)} and {_a(word)} ever. "
+        f"<strong>Gone is who has no {word} for {duration(of.horizon_us / 1e6)}{sooner}{begin};</strong> asked about "
+        f"is who had an event in the last {duration(of.active_us / 1e6)} and {_a(word)} ever. "
         if of.by == "purchase"
-        else f"<strong>Gone is who has no event of any type for {span(of.horizon_us / 1e6)}{sooner}{begin};</strong> "
-        f"asked about is who had one in the last {span(of.active_us / 1e6)}. "
+        else f"<strong>Gone is who has no event of any type for {duration(of.horizon_us / 1e6)}{sooner}{begin};"
+        f"</strong> asked about is who had one in the last {duration(of.active_us / 1e6)}. "
     )
     if leaving.is_chosen:
         said += (
@@ -53,9 +53,9 @@ def churn_section(body: Body, leaving: Leaving | None, result: Result | None) ->
 def _coming_back(body: Body, leaving: Leaving) -> None:
     what = f"{leaving.occasion} with {_a(leaving.word)}"
     body.add("<h3>When do people come back?</h3>")
-    horizon = span(leaving.definition.horizon_us / 1e6)
+    horizon = duration(leaving.definition.horizon_us / 1e6)
     rows = [
-        (span(step["horizon_d"] * 86_400), f"{step['gaps_covered']:.0%}", f"{step['away']:.0%}")
+        (duration(step["horizon_d"] * 86_400), f"{step['gaps_covered']:.0%}", f"{step['away']:.0%}")
         for step in leaving.ladder
     ]
     groups = leaving.survival.unique("group", keep="first", maintain_order=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from html import escape
 from typing import Any
 
+from desireline.core.words import duration
 from desireline.report import charts
 from desireline.report.body import Body, columns
 from desireline.report.gather import Example, Report
@@ -13,7 +14,6 @@ from desireline.report.gather import Example, Report
 LISTED = 5  # moments told in words, the latest first
 NAMED = 3  # items of a moment that are named
 TYPES = 4  # event types whose probability is drawn
-UNITS = (("year", 31_557_600.0), ("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
 
 
 def examples(body: Body, report: Report) -> None:
@@ -97,7 +97,7 @@ def _answers(example: Example, report: Report) -> str:
 
 def _leaving(answer: dict[str, Any]) -> str:
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in answer["reasons"])
-    away, likely = span(answer["horizon_s"]), f"<strong>{answer['probability']:.0%}</strong>"
+    away, likely = duration(answer["horizon_s"]), f"<strong>{answer['probability']:.0%}</strong>"
     return (
         f'<p class="small">Stays away for {away} with {likely}; {escape(answer["segment"])}.</p>'
         f'<ul class="items">{reasons}</ul><p class="soft small">{escape(answer["level"])}</p>'
@@ -118,8 +118,8 @@ def _wait(answer: dict[str, Any]) -> str:
     if wait["median_s"] is None:
         return ""
     return (
-        f'<p class="small">In <strong>{span(wait["median_s"])}</strong> from the log\'s end; eight times in ten '
-        f"between {span(wait['p10_s'])} and {span(wait['p90_s'])}.</p>"
+        f'<p class="small">In <strong>{duration(wait["median_s"])}</strong> from the log\'s end; eight times in ten '
+        f"between {duration(wait['p10_s'])} and {duration(wait['p90_s'])}.</p>"
     )
 
 
@@ -136,16 +136,3 @@ def _items(answer: dict[str, Any], report: Report, intro: str) -> str:
     if not lines:
         return ""
     return (f'<p class="small soft">{intro}</p>' if intro else "") + f'<ol class="items">{"".join(lines)}</ol>'
-
-
-def span(seconds: float) -> str:
-    """A span of time in its largest fitting unit.
-
-    Examples
-    --------
-    >>> span(90), span(86_400), span(172_800)
-    ('1.5 minutes', '1 day', '2 days')
-    """
-    unit, size = next(((unit, size) for unit, size in UNITS if seconds >= size), UNITS[-1])
-    said = f"{seconds / size:.1f}".removesuffix(".0")
-    return f"{said} {unit}" + ("" if said == "1" else "s")
