@@ -180,9 +180,9 @@ def test_a_false_discovery_rate_lets_in_less(shop: Workspace) -> None:
     every, some = shop.alerts(200), shop.alerts(200, fdr=0.2)
     assert len([a for a in some.alerts if not a.audit]) < len([a for a in every.alerts if not a.audit])
     assert all(alert.fdr <= 0.2 for alert in some.alerts if not alert.audit)
-    for wrong in ({"capacity": 0}, {"fdr": 1.5}, {"p_value": 0.0}):
+    for wrong in (lambda: shop.alerts(0), lambda: shop.alerts(fdr=1.5), lambda: shop.alerts(p_value=0.0)):
         with pytest.raises(SettingError):
-            shop.alerts(**wrong)  # type: ignore[arg-type]
+            wrong()
 
 
 ROWS = {

@@ -140,14 +140,14 @@ def _bound(
     whose = float((values["alone"] * values["len"]).sum() / real.height) >= MOSTLY
     shaped = values["value"].str.contains(r"^\S*\d\S*$").mean()
     private = whose and isinstance(shaped, float) and shaped >= 0.9  # a query that one person typed is no id
-    constant = float(users["value"].mean()) >= MOSTLY  # type: ignore[arg-type]
+    constant = users["value"].to_numpy().mean() >= MOSTLY
     lasts = dict(zip(users["user"], users["last"], strict=True))
     theirs = pl.Series([lasts.get(of.users[int(source)]) for source in sources], dtype=pl.String)
     own = frame.select(pl.coalesce(theirs[frame["account"].to_numpy()], name).alias(name)).to_series()
     if not private:
         return own if constant else frame[name]
     known = pl.Series([of.users[int(source)] for source in sources], dtype=pl.String)[frame["account"].to_numpy()]
-    new = _anew(of, frame, name, constant, float(values["moment"].mean()) >= MOSTLY, generator)  # type: ignore[arg-type]
+    new = _anew(of, frame, name, constant, values["moment"].to_numpy().mean() >= MOSTLY, generator)
     kept = (frame["user"] == known) if constant else pl.repeat(False, frame.height, eager=True)  # taken over
     filled = pl.select(pl.when(kept).then(own).otherwise(new).alias(name)).to_series()
     return pl.select(pl.when(frame[name].is_not_null()).then(filled).alias(name)).to_series()

@@ -15,6 +15,9 @@ KINDS: dict[str, str] = {
 }
 
 
+Form = Literal["count", "share", "ratio", "seconds", "nats"]  # how a measure is written
+
+
 @dataclass(frozen=True)
 class Fact:
     """One measure of an account; its value is a column of the same name, Float64, null where it is not defined.
@@ -29,5 +32,5 @@ class Fact:
     kinds: tuple[str, ...]
     side: Literal["high", "low", "both"]
     words: str
-    form: Literal["count", "share", "ratio", "seconds", "nats"]
+    form: Form
     clears: str

@@ -214,7 +214,7 @@ def draft(account: Integers, time: Integers, item: Integers, kind: Integers, tem
     """The columns as a draft without malice, stars and words."""
     columns = {"account": account, "time": time, "item": item, "type": kind, "template": template}
     frame = pl.DataFrame(columns).with_columns(act=pl.lit(False), stars=None, words=None)
-    return frame.cast(DRAFT)  # type: ignore[arg-type]
+    return frame.select(pl.col(name).cast(kind) for name, kind in DRAFT.items())
 
 
 def moved(of: Material, account: Integers, time: Integers, generator: np.random.Generator) -> Integers:

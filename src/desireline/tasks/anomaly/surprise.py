@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -353,4 +353,4 @@ def _waits(
 
 
 def _head(network: Network, name: str) -> Any:
-    return network.heads[MODULES[name]]  # type: ignore[index]
+    return cast(nn.ModuleDict, network.heads)[MODULES[name]]

@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact
+from desireline.tasks.anomaly.fact import Fact, Form
 from desireline.tasks.anomaly.orders import browses
 from desireline.tasks.anomaly.spans import DAY_US, HOUR_US, acts, codes, greatest, starts, strongest, times
 
@@ -27,7 +27,7 @@ OTHERS = 3  # other buyers of a target, from which on shares of them are told
 
 PROMOTION = "a promotion, a launch or a season of the item"
 FAMILY = "a small circle of regular customers"
-_MEASURES = {
+_MEASURES: dict[str, tuple[str, Form, str]] = {
     "order_burst": (
         "{value} times as many orders in the target's busiest day as its past lets expect",
         "ratio",
@@ -55,7 +55,7 @@ _MEASURES = {
     ),
 }
 FACTS: dict[str, Fact] = {
-    f"{name}_{how}": Fact(("brushing", "ring"), "high", f"{words} ({which})", form, clears)  # type: ignore[arg-type]
+    f"{name}_{how}": Fact(("brushing", "ring"), "high", f"{words} ({which})", form, clears)
     for name, (words, form, clears) in _MEASURES.items()
     for how, which in (("mean", "mean of its orders"), ("most", "the most striking target"))
 }
