@@ -54,13 +54,11 @@ from desireline.tasks.anomaly.questions import (
     asked,
     possible,
     read_before,
-    surprises,
 )
 from desireline.tasks.anomaly.replay import Material, material
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
-from desireline.tasks.anomaly.surprise_facts import surprise_facts
 from desireline.tasks.anomaly.suspicion import suspicion
-from desireline.tasks.anomaly.task import RULES
+from desireline.tasks.anomaly.task import RULES, surprise_measures
 from desireline.tasks.stages import stages
 from desireline.training.network import Network
 from desireline.workspace import Workspace, init_workspace, open_workspace
@@ -161,8 +159,7 @@ def scores_of(base: Base, questions: AnomalyQuestions, pyod: bool) -> dict[str, 
 def with_surprise(network: Network, questions: AnomalyQuestions) -> tuple[np.ndarray, np.ndarray]:
     """float64 [accounts] each: measures, groups and surprise together, as the task has it, and surprise alone."""
     scanned = questions.scan
-    told = surprise_facts(surprises(network, questions, questions.timeline))
-    rows = scanned.users.to_frame("user").join(told, on="user", how="left", maintain_order="left").drop("user")
+    rows = surprise_measures(network, questions)
     both = pl.concat([scanned.facts, rows], how="horizontal")
     whole = suspicion(both, FACTS | SURPRISES, scanned.activity, scanned.grouped, scanned.old)
     return whole.score, suspicion(rows, SURPRISES, scanned.activity, None, scanned.old).score

@@ -185,10 +185,15 @@ RULES: dict[str, Callable[[Scan], Suspicion]] = {
 def surprised(network: Network, questions: AnomalyQuestions) -> Suspicion:
     """All that is seen, the network's surprise included."""
     found = questions.scan
-    told = surprise_facts(surprises(network, questions, questions.timeline))
-    rows = found.users.to_frame("user").join(told, on="user", how="left", maintain_order="left").drop("user")
-    measures = pl.concat([found.facts, rows], how="horizontal")
+    measures = pl.concat([found.facts, surprise_measures(network, questions)], how="horizontal")
     return suspicion(measures, FACTS | SURPRISES, found.activity, found.grouped, found.old)
+
+
+def surprise_measures(network: Network, questions: AnomalyQuestions) -> pl.DataFrame:
+    """A row an account of the questions' scan, a column a fact of the network's surprise."""
+    told = surprise_facts(surprises(network, questions, questions.timeline))
+    users = questions.scan.users.to_frame("user")
+    return users.join(told, on="user", how="left", maintain_order="left").drop("user")
 
 
 def rankings(measured: Measured) -> int:
