@@ -172,7 +172,7 @@ def test_little_gives_nothing(account, target):
 
 def test_membership_is_the_strongest_group_of_an_account():
     def group(accounts, p_value):
-        return Group(np.array(accounts), np.array([0]), ("lock-step",), p_value, 2.0, [], [])
+        return Group(np.array(accounts), np.array([0]), ("lock-step",), p_value, 2.0, [], [], "ring")
 
     assert membership([group([0, 1], 1e-3), group([1, 2], 1e-9)], 4, "ring").tolist() == pytest.approx([3, 9, 9, 0])
     assert membership([], 2, "ring").tolist() == [0, 0]

@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from desireline.evaluation.binary import binary_metrics, placements
 from desireline.evaluation.intervals import user_interval, weighted
@@ -37,7 +36,9 @@ def detection_metrics(
     rankings : how many of the same accounts are held together, as those of several seeds: each is looked at as far as
         `capacity`
     """
-    places = rankdata(score, method="min") / (len(score) + 1)  # scores may be beyond what a probability can tell apart
+    places = np.searchsorted(np.sort(score), score) / (
+        len(score) + 1
+    )  # scores may be beyond what a probability can tell apart
     ranked = binary_metrics(places, truth, user, resamples, seed)
     found = {name: ranked[name] for name in ("AUROC", "AUPRC")}
     order = _Order(score, truth)

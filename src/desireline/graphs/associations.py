@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csc_array, csr_array
-from scipy.stats import nbinom
 
 PRIOR = 2.0  # accounts that a pair's past is worth before it is looked at
 STEADY = 6.0  # largest shape of the gamma
@@ -48,6 +47,8 @@ def associations(now: csr_array, before: csr_array) -> Associations:
 
     now, before : [accounts, targets], 1 where the account had to do with the target in the window, or before it
     """
+    from scipy.stats import nbinom  # half a second to load, for those who look for fraud alone
+
     now = _least_popular(now, MOST)
     first, second, shared, tried = _pairs(now)
     count, degree = (np.asarray(now.sum(axis=axis), np.float64).ravel() for axis in (0, 1))

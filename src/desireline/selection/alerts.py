@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from desireline.core.errors import SettingError
 from desireline.core.files import read_json, write_json
@@ -243,7 +243,7 @@ def precision(score: float, said: dict[str, dict[str, Any]], tested: Sequence[di
 
 def _share(right: int, of: int, by: str) -> Precision:
     """With the interval of Jeffreys (Brown, Cai & DasGupta 2001)."""
-    low, high = beta.ppf([0.025, 0.975], right + 0.5, of - right + 0.5)
+    low, high = betaincinv(right + 0.5, of - right + 0.5, [0.025, 0.975])
     return Precision(right / of, float(low) if right else 0.0, float(high) if right < of else 1.0, by)
 
 

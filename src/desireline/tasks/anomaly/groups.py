@@ -18,14 +18,13 @@ corrected for the searches and for the candidates of each. Cost: a million edges
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import poisson
 
 from desireline.core.words import duration
 from desireline.evaluation.blocks import over_blocks
@@ -75,7 +74,7 @@ class Group:
     excess: float
     reasons: list[str]
     event_ids: list[int]
-    kind: str = "ring"
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,14 @@ def find_groups(actions: Actions, seed: int = 0) -> list[Group]:
         found += _rings(actions, frame, words, seed)
     found += _coattails(actions, events)
     correction = float(np.log(3 * len(searched) + 1))
-    rings = _merged(actions, judged, [one for one in found if one.log_p + correction <= np.log(ALPHA)], correction)
+    found = [one for one in found if one.log_p + correction <= np.log(ALPHA)]
+    rings = _merged(actions, judged, found, correction, "ring")
     written = [
         _Found(one.accounts, one.targets, one.how, one.log_p, one.excess, one.reason)
         for one in review_groups(actions, ALPHA / 2)
     ]
-    reviewed = _merged(actions, actions.judged.filter("review"), written, float(np.log(2)))
-    groups = [*rings, *(replace(group, kind="review") for group in reviewed)]
-    return sorted(groups, key=lambda group: (group.p_value, group.accounts.tolist()))
+    reviewed = _merged(actions, actions.judged.filter("review"), written, float(np.log(2)), "review")
+    return sorted([*rings, *reviewed], key=lambda group: (group.p_value, group.accounts.tolist()))
 
 
 def membership(groups: list[Group], accounts: int, kind: str) -> NDArray[np.float64]:
@@ -134,8 +133,8 @@ def _with_a_past(actions: Actions, events: pl.DataFrame, frame: pl.DataFrame) ->
     """
     pairs = events.filter(~pl.col("inside")).select("account", "target").unique(maintain_order=True)
     had = np.bincount(_ints(pairs["target"]), minlength=len(actions.targets)) >= KNOWN
-    known = pl.Series(had[_ints(frame["target"])], dtype=pl.Boolean)
-    return frame.filter(known) if frame.height and known.mean() >= 0.5 else frame  # type: ignore[operator]
+    known = had[_ints(frame["target"])]
+    return frame.filter(pl.Series(known)) if frame.height and known.mean() >= 0.5 else frame
 
 
 def _habits(actions: Actions, events: pl.DataFrame) -> Habits:
@@ -250,6 +249,8 @@ def _coattails(actions: Actions, events: pl.DataFrame) -> list[_Found]:
     of a target are taken to lead to a popular one as often as all moves do, or as they did before the window if that is
     more often; the accounts that moved so are Poisson at most. By all pairs of a target and a popular one.
     """
+    from scipy.stats import poisson
+
     moves = _moves(events)
     inside, past = moves.filter("inside"), moves.filter(~pl.col("inside"))
     if inside.height == 0:
@@ -306,7 +307,7 @@ def _moves(events: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([forth, steps.select("account", target="last_target", other="target", inside="inside")])
 
 
-def _merged(actions: Actions, judged: pl.DataFrame, found: list[_Found], correction: float) -> list[Group]:
+def _merged(actions: Actions, judged: pl.DataFrame, found: list[_Found], correction: float, kind: str) -> list[Group]:
     """Findings that share most of their accounts become one group, led by the least likely of them."""
     left = sorted(found, key=lambda one: (one.log_p, one.how, one.accounts.tolist()))
     groups = []
@@ -327,7 +328,7 @@ def _merged(actions: Actions, judged: pl.DataFrame, found: list[_Found], correct
         )
         p_value = float(np.exp(max(leader.log_p + correction, SMALLEST)))
         told = [best[one].reason for one in how]
-        groups.append(Group(accounts, targets, how, p_value, leader.excess, told, evidence["event_id"].to_list()))
+        groups.append(Group(accounts, targets, how, p_value, leader.excess, told, evidence["event_id"].to_list(), kind))
     return groups
 
 

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import nbinom
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.spans import DAY_US, ahead, codes, starts, times
+from desireline.tasks.anomaly.spans import DAY_US, ahead, codes, greatest, starts, times
 from desireline.tasks.anomaly.wording import SHORT, words_of
 
 Ints = NDArray[np.int64]
@@ -40,7 +40,7 @@ NEW = 0.5  # shape of the gamma of a target without a past
 class Written:
     """accounts, targets : int64, ascending;  how : "burst" or "copied text";  log_p : corrected for all looked at
 
-    excess : reviews by what was expected;  reason : in words;  event_ids : of the reviews
+    excess : reviews by what was expected;  reason : in words
     """
 
     accounts: Ints
@@ -49,7 +49,6 @@ class Written:
     log_p: float
     excess: float
     reason: str
-    event_ids: list[int]
 
 
 def review_groups(actions: Actions, alpha: float) -> list[Written]:
@@ -57,57 +56,58 @@ def review_groups(actions: Actions, alpha: float) -> list[Written]:
     reviews = actions.events.filter("review")
     if not reviews["inside"].any():
         return []
-    found = [*_bursts(actions, reviews), *_copies(actions, reviews)]
-    return [one for one in found if one.log_p <= np.log(alpha)]
+    return [*_bursts(actions, reviews, alpha), *_copies(reviews, alpha)]
 
 
-def _bursts(actions: Actions, reviews: pl.DataFrame) -> Iterator[Written]:
+def _bursts(actions: Actions, reviews: pl.DataFrame, alpha: float) -> Iterator[Written]:
+    """Of each target the least likely of its fullest days and three days."""
+    from scipy.stats import nbinom
+
     about = reviews.drop_nulls("target").sort("target", "time", "event_id")
     judged = about.filter("inside")
     if judged.height < LEAST or actions.step_us > DAY_US:
         return
     past = about.filter(~pl.col("inside"))
     had = np.bincount(codes(past, "target"), minlength=len(actions.targets)).astype(np.float64)
-    share = (had + PRIOR / 2) / (past.height + len(actions.targets) * PRIOR / 2)
+    share = (had + PRIOR / 2) / (past.height + len(had) * PRIOR / 2)
     time, target = times(judged), codes(judged, "target")
     start, every = starts(target), np.sort(time)
+    one, size = target[start[:-1]], np.diff(start)
     looked = np.log(judged.height * len(WIDTHS_US))
-    for group in range(len(start) - 1):
-        rows = slice(start[group], start[group + 1])
-        if start[group + 1] - start[group] < LEAST:
-            continue
-        best: tuple[float, int, int, float, int] | None = None
-        for width in WIDTHS_US:
-            counts = ahead(time[rows], np.array([0, rows.stop - rows.start]), width)
-            first = int(np.argmax(counts))
-            lo, count = rows.start + first, int(counts[first])
-            level = int(np.searchsorted(every, time[lo] + width) - np.searchsorted(every, time[lo])) - count
-            one = int(target[rows.start])
-            mean, shape = share[one] * max(level, 1), min(had[one] + PRIOR, STEADY)
-            if had[one] < LEAST:  # new: it may well be talked about as much as others, or far more
-                mean, shape = max(mean, level / (len(start) - 1)), NEW
-            log_p = float(nbinom.logsf(count - 1, shape, shape / (shape + mean))) + looked
-            if best is None or log_p < best[0]:
-                best = log_p, lo, count, mean, width
-        assert best is not None
-        log_p, lo, count, mean, width = best
-        part = judged.slice(lo, count)
+    found: list[tuple[NDArray[Any], ...]] = []
+    for width in WIDTHS_US:
+        counts = ahead(time, start, width)
+        fullest = counts == np.repeat(greatest(counts, start), size)
+        first = np.flatnonzero(fullest)[np.searchsorted(np.flatnonzero(fullest), start[:-1])]
+        count = counts[first].astype(np.float64)
+        level = np.searchsorted(every, time[first] + width) - np.searchsorted(every, time[first]) - count
+        new = had[one] < LEAST  # it may well be talked about as much as others, or far more
+        mean = share[one] * np.maximum(level, 1)
+        mean = np.where(new, np.maximum(mean, level / len(one)), mean)
+        shape = np.where(new, NEW, np.minimum(had[one] + PRIOR, STEADY))
+        log_p = nbinom.logsf(count - 1, shape, shape / (shape + mean)) + looked
+        found.append((np.where(count >= LEAST, log_p, np.inf), first, count, mean, np.full(len(one), width)))
+    least = np.argmin(np.stack([part[0] for part in found]), axis=0)
+    log_p, first, count, mean, width = (np.choose(least, [part[n] for part in found]) for n in range(5))
+    for group in np.flatnonzero(log_p <= np.log(alpha)).tolist():
+        part = judged.slice(int(first[group]), int(count[group]))
         accounts = np.unique(codes(part, "account"))
         if len(accounts) < LEAST:
             continue
-        stars = part["rating"].mode().to_list() if part["rating"].is_not_null().any() else []
-        alike = int((part["rating"] == stars[0]).sum()) if stars else 0
-        said = f", {alike} of them with {stars[0]:g} stars" if stars else ""
-        span = "a day" if width == DAY_US else "three days"
+        stars = part["rating"].drop_nulls().mode().sort()
+        said = f", {(part['rating'] == stars[0]).sum()} of them with {stars[0]:g} stars" if len(stars) else ""
         reason = (
-            f"{count} reviews of {actions.targets[int(target[lo])]} by {len(accounts)} accounts within {span}{said}; "
-            f"{mean:.1f} are expected"
+            f"{part.height} reviews of {actions.targets[int(one[group])]} by {len(accounts)} accounts within "
+            f"{'a day' if width[group] == DAY_US else 'three days'}{said}; {mean[group]:.1f} are expected"
         )
-        ids = part["event_id"].to_list()
-        yield Written(accounts, np.unique(codes(part, "target")), "burst", log_p, count / max(mean, 0.1), reason, ids)
+        excess = part.height / max(float(mean[group]), 0.1)
+        yield Written(accounts, one[group : group + 1], "burst", float(log_p[group]), excess, reason)
 
 
-def _copies(actions: Actions, reviews: pl.DataFrame) -> Iterator[Written]:
+def _copies(reviews: pl.DataFrame, alpha: float) -> Iterator[Written]:
+    """Clusters of texts, of at least LEAST accounts, that hold more reviews than any before the window."""
+    from scipy.stats import nbinom
+
     written = reviews.drop_nulls("text").sort("time", "event_id")
     past = written.filter(~pl.col("inside")).tail(PAST)
     judged = written.filter("inside")
@@ -115,7 +115,8 @@ def _copies(actions: Actions, reviews: pl.DataFrame) -> Iterator[Written]:
         return
     before = _clusters(past)
     copied = max((len(members) for members in before), default=0)  # of the commonest words that honest people share
-    for members in (clusters := _clusters(judged)):
+    clusters = _clusters(judged)
+    for members in clusters:
         part = judged[members]
         accounts = np.unique(codes(part, "account"))
         if len(accounts) < LEAST:
@@ -124,15 +125,15 @@ def _copies(actions: Actions, reviews: pl.DataFrame) -> Iterator[Written]:
         others = copied if past.height else max((len(m) for m in clusters if m is not members), default=0)
         mean = (others + 1) / (known + 2) * judged.height
         log_p = float(nbinom.logsf(len(members) - 1, STEADY, STEADY / (STEADY + mean)) + np.log(judged.height))
+        if log_p > np.log(alpha):
+            continue
         targets = np.unique(codes(part.drop_nulls("target"), "target"))
         named = f" about {len(targets)} targets" if len(targets) > 1 else ""
         reason = (
             f"{len(members)} reviews{named} by {len(accounts)} accounts share half of their words in a row; of "
             f"{known:,} {'reviews before' if past.height else 'other reviews'} at most {others} did"
         )
-        yield Written(
-            accounts, targets, "copied text", log_p, len(members) / max(mean, 0.1), reason, part["event_id"].to_list()
-        )
+        yield Written(accounts, targets, "copied text", log_p, len(members) / max(mean, 0.1), reason)
 
 
 def _clusters(reviews: pl.DataFrame) -> list[Ints]:

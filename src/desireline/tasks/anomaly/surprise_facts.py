@@ -24,7 +24,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import binom, poisson
 
 from desireline.core.errors import SettingError
 from desireline.tasks.anomaly.fact import Fact
@@ -278,6 +277,8 @@ def _shifted(every: Occasions) -> tuple[Ints, Floats]:
 
 def _unlikely(of: Occasions) -> tuple[Ints, Floats]:
     """Normal score of the number of unlikely occasions, by their share in the log and what accounts differ by."""
+    from scipy.stats import binom
+
     rows, row = np.unique(of.user, return_inverse=True)
     count = np.bincount(row).astype(np.float64)
     times = np.bincount(row, of.least <= UNLIKELY)
@@ -331,6 +332,8 @@ def _pace(came: Floats, foretold: Floats) -> Floats:
 
 def _counted(came: Floats, mean: Floats) -> Floats:
     """Normal scores, in the middle of each count's jump, of counts by Poisson's law without 0."""
+    from scipy.stats import poisson
+
     mean = np.maximum(mean, LEAST_MEAN)
     some = -np.expm1(-mean)
     half = poisson.pmf(came, mean) / 2

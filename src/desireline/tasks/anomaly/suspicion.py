@@ -87,9 +87,6 @@ def least_of(p_values: Floats) -> Floats:
 
 def false_discoveries(p_values: Floats) -> Floats:
     """float64 [n]: the least false-discovery rate at which each would be let in (Benjamini & Hochberg 1995)."""
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    adjusted = p_values[order] * n / np.arange(1, n + 1)
-    found = np.empty(n)
-    found[order] = np.minimum.accumulate(adjusted[::-1])[::-1]
-    return np.minimum(found, 1.0)
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(p_values), np.float64) if len(p_values) else np.zeros(0)
