@@ -17,7 +17,7 @@ from desireline.schema.model import EventSpec, EventType, FieldSpec, Schema
 from desireline.tasks.anomaly import reviews
 from desireline.tasks.anomaly.actions import Actions, actions_of
 from desireline.tasks.anomaly.fact import KINDS
-from desireline.tasks.anomaly.facts import FACTS, PARTS, account_facts, evidence
+from desireline.tasks.anomaly.facts import FACTS, PARTS, account_facts, evidence_of
 from desireline.tasks.anomaly.spans import acts, ahead, around, starts
 from desireline.tasks.anomaly.wording import likeness, templates, words_of
 
@@ -66,7 +66,7 @@ def of(rows: list[Row], user: str, step: timedelta = SECOND) -> dict[str, float 
 
 def because(rows: list[Row], user: str, fact: str) -> list[int]:
     actions = log(rows)
-    return evidence(actions, actions.users.to_list().index(user), fact)
+    return evidence_of(actions)(actions.users.to_list().index(user), fact)
 
 
 def buys(user: str, item: str, times: list[timedelta], value: float | None = None) -> list[Row]:
@@ -499,13 +499,13 @@ def test_evidence_are_judged_events_of_the_account_and_there_is_some_for_every_f
     for row in found.head(6).iter_rows(named=True):
         own = set(actions.judged.filter(pl.col("account") == row["account"])["event_id"])
         for name in FACTS:
-            ids = evidence(actions, row["account"], name)
+            ids = evidence_of(actions)(row["account"], name)
             assert set(ids) <= own
             assert len(ids) == len(set(ids)) <= 20
             if row[name] is not None and row[name] > 0 and FACTS[name].side == "high":
                 assert ids, name
     with pytest.raises(SettingError, match="No fact is named 'luck'"):
-        evidence(actions, 0, "luck")
+        evidence_of(actions)(0, "luck")
 
 
 def test_what_happens_at_the_end_or_later_changes_nothing() -> None:
@@ -536,7 +536,7 @@ def test_odd_logs_give_a_row_an_account_and_no_infinity(rows: list[Row], step: t
     assert found.columns == ["account", *FACTS]
     assert not any(found[name].is_nan().any() or found[name].is_infinite().any() for name in FACTS)
     for name in FACTS if found.height else ():
-        evidence(actions, 0, name)
+        evidence_of(actions)(0, name)
 
 
 def test_a_thousand_identical_rows_are_one_order_and_all_identical() -> None:

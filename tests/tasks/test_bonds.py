@@ -113,7 +113,7 @@ def test_who_serves_a_lifted_target_again_and_again_stands_out():
     assert set(told["account"].head(10)) == set(range(700, 710))
     assert told["lifted_target"].is_finite().all()
     assert (told["lifted_target"] >= 1).all()
-    ids = lifted_evidence(actions, 703, "lifted_target")
+    ids = lifted_evidence(actions)(703, "lifted_target")
     assert set(actions.events.filter(pl.col("event_id").is_in(ids))["target"]) == {17}
     assert len(ids) == 6
 
@@ -127,7 +127,7 @@ def test_nobody_stands_out_for_buying_many_things():
 def test_of_targets_as_rare_the_first_is_told_whatever_the_order_of_rows():
     actions = orders([(1, 5, 1.0), (1, 3, 2.0), (2, 5, 3.0), (2, 3, 4.0)])
     for _ in range(20):
-        (event,) = lifted_evidence(actions, 1, "lifted_target")
+        (event,) = lifted_evidence(actions)(1, "lifted_target")
         assert actions.events.filter(pl.col("event_id") == event)["target"].item() == 3
 
 

@@ -4,8 +4,8 @@ A look is a function of the log, the model, the moment, the settings and, once t
 people judged; its folder under `anomaly/` is named after them, so that nothing old is ever read. It is made anew as the
 log grows: what is rare is rare in the log of today.
 
-Cost: that of the scan and of a pass of the network, and for each account that is told a pass over the log's columns for
-each fact behind it, some 50 ms in a log of a million events.
+Cost: that of the scan and of a pass of the network, and once more that of the measures for the reasons of all accounts
+that stand out; a reason then costs its account's own events.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.fitted import Fitted
 from desireline.sequences.prepared import iso
-from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.cards import EVIDENCE, AnomalyAnswer, Evidence, KindScore, Normal, kind_scores, telling
-from desireline.tasks.anomaly.fact import KINDS
-from desireline.tasks.anomaly.facts import FACTS, evidence
+from desireline.tasks.anomaly.cards import EVIDENCE, AnomalyAnswer, KindScore, Normal, kind_scores, telling
+from desireline.tasks.anomaly.fact import KINDS, Evidence
+from desireline.tasks.anomaly.facts import FACTS, evidence_of
 from desireline.tasks.anomaly.groups import Group
 from desireline.tasks.anomaly.learned import LEAST_CONFIRMED, confirmed, features, learned, taught
 from desireline.tasks.anomaly.questions import AnomalyQuestions, asked, read_before, surprises
+from desireline.tasks.anomaly.spans import by_account
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
 from desireline.tasks.anomaly.surprise_facts import evidence as surprise_evidence
 from desireline.tasks.anomaly.suspicion import Suspicion
@@ -256,29 +256,29 @@ def _told(fitted: Fitted, questions: AnomalyQuestions, found: Suspicion, rows: l
     for group in scanned.groups:
         for member in group.accounts.tolist():
             in_groups.setdefault(member, []).append(group)
-    by_network = _behind_surprise(fitted, questions, found, rows)
+    by_facts, by_network = evidence_of(scanned.actions), _behind_surprise(fitted, questions, found, rows)
 
     @cache  # a fact may speak for several kinds
     def behind(row: int, fact: str) -> list[int]:
-        return evidence(scanned.actions, int(account[row]), fact) if fact in FACTS else by_network(row, fact)
+        return by_facts(int(account[row]), fact) if fact in FACTS else by_network(row, fact)
 
-    made = []
+    events_of, made = by_account(scanned.actions.judged), []
     with progress("anomaly: reasons", len(rows), "accounts") as advance:
         for row in rows:
             groups = sorted(in_groups.get(int(account[row]), []), key=lambda g: g.p_value)
             said = {kind: [r for g in groups if g.kind == kind for r in g.reasons] for kind in scanned.grouped}
             kinds = kind_scores(found, row, KNOWN, behind, said)
-            made.append([_with_group_events(kind, groups, scanned.actions, int(account[row])) for kind in kinds])
+            theirs = set(events_of(int(account[row]))["event_id"]) if groups else set()
+            made.append([_with_group_events(kind, groups, theirs) for kind in kinds])
             advance()
     return made
 
 
-def _with_group_events(kind: KindScore, groups: list[Group], actions: Actions, account: int) -> KindScore:
-    """Before a kind's own evidence the account's events that its groups of the kind rest on."""
+def _with_group_events(kind: KindScore, groups: list[Group], theirs: set[int]) -> KindScore:
+    """Before a kind's own evidence the account's events, `theirs`, that its groups of the kind rest on."""
     groups = [group for group in groups if group.kind == kind.kind]
     if not groups:
         return kind
-    theirs = set(actions.judged.filter(pl.col("account") == account)["event_id"].to_list())
     ids = [event for group in groups for event in group.event_ids if event in theirs]
     return replace(kind, evidence=list(dict.fromkeys([*ids, *kind.evidence]))[:EVIDENCE])
 

@@ -6,14 +6,14 @@ is guilty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from desireline.core.words import duration
-from desireline.tasks.anomaly.fact import KINDS, Fact
+from desireline.tasks.anomaly.fact import KINDS, Evidence, Fact
 from desireline.tasks.anomaly.suspicion import Suspicion
 
 REASONS = 5  # on a card
@@ -58,9 +58,6 @@ class AnomalyAnswer:
     p_value: float
     kinds: list[KindScore]
     window: list[str]
-
-
-Evidence = Callable[[int, str], list[int]]  # row of the scan, fact -> event ids
 
 
 def kind_scores(

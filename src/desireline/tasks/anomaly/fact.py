@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,7 @@ KINDS: dict[str, str] = {
 }
 
 
+Evidence = Callable[[int, str], list[int]]  # an account and a fact -> ids of events in the log
 Form = Literal["count", "share", "ratio", "seconds", "nats"]  # how a measure is written
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from desireline.core.errors import SettingError
 from desireline.tasks.anomaly import lifted, orders, reviews, rhythm, takeover, targets
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact
+from desireline.tasks.anomaly.fact import Evidence, Fact
 
 
 class Part(NamedTuple):
@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
     facts: dict[str, Fact]
     measure: Callable[[Actions], pl.DataFrame]
-    evidence: Callable[[Actions, int, str], list[int]]
+    evidence: Callable[[Actions], Evidence]
 
 
 PARTS = (
@@ -47,15 +47,18 @@ def account_facts(actions: Actions) -> pl.DataFrame:
     return found.select("account", pl.col(list(FACTS)).cast(pl.Float64).fill_nan(None))
 
 
-def evidence(actions: Actions, account: int, fact: str) -> list[int]:
-    """Ids of the account's judged events behind a fact that is not null, the most telling first, at most 20.
+def evidence_of(actions: Actions) -> Evidence:
+    """What gives ids of the judged events behind an account's fact that is not null, the most telling first, at most 20.
 
-    Only the events that bear on the account are looked at again, so that an answer takes a pass over the log's columns
-    and not the time of `account_facts`.
+    What a part needs of the whole log is measured when one of its facts is asked for first, and then kept.
 
     Raises SettingError when no fact has that name.
     """
-    for part in PARTS:
-        if fact in part.facts:
-            return part.evidence(actions, account, fact)
-    raise SettingError(f"No fact is named {fact!r}; there are {', '.join(FACTS)}.")
+    behind = {name: told for part in PARTS for told in [part.evidence(actions)] for name in part.facts}
+
+    def ids(account: int, fact: str) -> list[int]:
+        if fact not in behind:
+            raise SettingError(f"No fact is named {fact!r}; there are {', '.join(FACTS)}.")
+        return behind[fact](account, fact)
+
+    return ids

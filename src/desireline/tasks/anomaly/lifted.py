@@ -8,14 +8,16 @@ who buys many things is not suspected for it.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact
+from desireline.tasks.anomaly.fact import Evidence, Fact
 from desireline.tasks.anomaly.peers import Floats, peer_groups, upper_tail
-from desireline.tasks.anomaly.spans import acts, strongest
+from desireline.tasks.anomaly.spans import acts, by_account, strongest
 
 CLASSES = 10  # of targets by their orders, within which they are held against each other
 
@@ -40,17 +42,16 @@ def lifted_facts(actions: Actions) -> pl.DataFrame:
     return least.select("account", lifted_target=pl.Series(1 / p))
 
 
-def lifted_evidence(actions: Actions, account: int, fact: str) -> list[int]:
-    """Ids of the account's judged orders from its rarest pair's target."""
-    own = (
-        _pairs(actions)
-        .filter(pl.col("account") == account)
-        .sort("p", "target")
-        .head(1)
-        .select("target", hit=pl.lit(1.0))
-    )
-    orders = actions.judged.filter((pl.col("account") == account) & pl.col("order"))
-    return strongest(orders.join(own, on="target", how="left", maintain_order="left"), pl.col("hit"))
+def lifted_evidence(actions: Actions) -> Evidence:
+    """Judged orders of an account from its rarest pair's target."""
+    pairs = cache(lambda: by_account(_pairs(actions).sort("account", "p", "target")))
+    orders = cache(lambda: by_account(actions.judged.filter("order")))
+
+    def behind(account: int, fact: str) -> list[int]:
+        rarest = pairs()(account).head(1).select("target", hit=pl.lit(1.0))
+        return strongest(orders()(account).join(rarest, "target", "left", maintain_order="left"), pl.col("hit"))
+
+    return behind
 
 
 def _pairs(actions: Actions) -> pl.DataFrame:

@@ -7,7 +7,7 @@ basket on one target are one act. Two to five seconds for ten million events on 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cache
 
 import numba
 import numpy as np
@@ -15,13 +15,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact
+from desireline.tasks.anomaly.fact import Evidence, Fact
 from desireline.tasks.anomaly.spans import (
     DAY_US,
     HOUR_US,
     SECOND_US,
     acts,
     ahead,
+    by_account,
     codes,
     crowded,
     greatest,
@@ -105,7 +106,7 @@ FACTS: dict[str, Fact] = {
 
 def order_facts(actions: Actions) -> pl.DataFrame:
     """`account` and a column a fact in FACTS, a row an account with a judged order."""
-    orders = judged_orders(actions, actions)
+    orders = judged_orders(actions)
     each = orders.group_by("account").agg(
         unbrowsed_orders=pl.col("unbrowsed").mean(),
         seconds_to_order=pl.col("seconds").median(),
@@ -121,50 +122,48 @@ def order_facts(actions: Actions) -> pl.DataFrame:
     return facts.select("account", *FACTS)
 
 
-def order_evidence(actions: Actions, account: int, fact: str) -> list[int]:
-    """Ids of the judged orders of an account behind a fact, the most telling first."""
-    own = actions.events.filter(pl.col("account") == account)
-    items = own.filter("order", "inside")["item"].unique()
-    near = actions.events.filter(
-        (pl.col("account") == account) | (pl.col("item").is_in(items.implode()) & pl.col("order"))
-    )
-    orders = judged_orders(replace(actions, events=near), actions).filter(pl.col("account") == account)
-    if fact == "hour_orders":
-        lines = acts(orders, actions.step_us).sort("target", "time")
-        if actions.step_us >= HOUR_US:
+def order_evidence(actions: Actions) -> Evidence:
+    """Judged orders of an account behind a fact, the most telling first."""
+    judged = cache(lambda: by_account(judged_orders(actions)))
+
+    def behind(account: int, fact: str) -> list[int]:
+        orders = judged()(account)
+        if fact == "hour_orders":
+            lines = acts(orders, actions.step_us).sort("target", "time")
+            if actions.step_us >= HOUR_US:
+                return []
+            chosen = crowded(times(lines), starts(codes(lines, "target")), HOUR_US)
+            return strongest(lines.filter(chosen), pl.lit(1.0))
+        if fact == "seconds_until_order" and orders["until_order"].null_count() == orders.height:
             return []
-        chosen = crowded(times(lines), starts(codes(lines, "target")), HOUR_US)
-        return strongest(lines.filter(chosen), pl.lit(1.0))
-    if fact == "seconds_until_order" and orders["until_order"].null_count() == orders.height:
-        return []
-    weights = {
-        "unbrowsed_orders": _true("unbrowsed"),
-        "seconds_to_order": -pl.col("seconds"),
-        "looks_per_order": pl.lit(1.0),
-        "target_orders": pl.len().over("target"),
-        "target_evenness": pl.len().over("target"),
-        "repeated_orders": _true("repeated"),
-        "unit_orders": _true("unit"),
-        "value_mismatch": pl.col("mismatch"),
-        "returned_orders": _true("returned_soon"),
-        "night_orders": _true("night"),
-        "seconds_until_order": -pl.col("until_order"),
-    }
-    return strongest(orders, weights[fact])
+        weights = {
+            "unbrowsed_orders": _true("unbrowsed"),
+            "seconds_to_order": -pl.col("seconds"),
+            "looks_per_order": pl.lit(1.0),
+            "target_orders": pl.len().over("target"),
+            "target_evenness": pl.len().over("target"),
+            "repeated_orders": _true("repeated"),
+            "unit_orders": _true("unit"),
+            "value_mismatch": pl.col("mismatch"),
+            "returned_orders": _true("returned_soon"),
+            "night_orders": _true("night"),
+            "seconds_until_order": -pl.col("until_order"),
+        }
+        return strongest(orders, weights[fact])
+
+    return behind
 
 
-def judged_orders(actions: Actions, log: Actions) -> pl.DataFrame:
-    """The judged order lines, with what is known of each.
-
-    actions : whole accounts, and of their items all orders;  log : the whole log, for its hours and kinds of events
+def judged_orders(log: Actions) -> pl.DataFrame:
+    """The judged order lines, ascending by account, with what is known of each.
 
     Beside the columns of events: `unbrowsed`, `repeated`, `returned_soon`, `unit`, `night` (Boolean), `seconds` from
     the first look since the order before, `mismatch` (scatters from the item's usual log value), `until_order` (seconds
     from the account's first event where that lies in the window).
     """
     looked, taken_back = browses(log), bool(log.events["returned"].any())
-    wanted = actions.events.filter("order", "inside")["account"].unique()
-    events = actions.events.filter(pl.col("account").is_in(wanted.implode()))
+    wanted = log.events.filter("order", "inside")["account"].unique()
+    events = log.events.filter(pl.col("account").is_in(wanted.implode()))
     first = events.group_by("account").agg(first=pl.col("time").min(), known=~pl.col("inside").min())
     account, item, time = codes(events, "account"), codes(events, "item"), times(events)
     rows = np.argsort(account * (len(log.items) + 1) + item + 1, kind="stable")
@@ -192,7 +191,7 @@ def judged_orders(actions: Actions, log: Actions) -> pl.DataFrame:
         returned_soon=pl.when(some & taken_back).then(pl.Series(back)),
         night=pl.lit(None, pl.Boolean) if night is None else pl.Series(night[time // HOUR_US % 24]),
     ).filter("order", "inside")
-    usual = _usual_values(actions, orders["item"].unique())
+    usual = _usual_values(log, orders["item"].unique())
     orders = orders.join(usual, on="item", how="left", maintain_order="left").join(
         first, on="account", how="left", maintain_order="left"
     )

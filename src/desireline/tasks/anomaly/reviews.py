@@ -9,17 +9,18 @@ cumulative transforms (arXiv 2012.13905) are left to the score.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import polars as pl
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact
+from desireline.tasks.anomaly.fact import Evidence, Fact
 from desireline.tasks.anomaly.spans import (
     DAY_US,
     ahead,
     around,
+    by_account,
     codes,
     crowded,
     greatest,
@@ -91,7 +92,7 @@ def review_facts(actions: Actions) -> pl.DataFrame:
     """`account` and a column a fact in FACTS, a row an account with a judged review."""
     if not actions.events["review"].any():
         return pl.DataFrame(schema={"account": pl.UInt32} | dict.fromkeys(FACTS, pl.Float64))
-    reviews = judged_reviews(actions, actions)
+    reviews = judged_reviews(actions)
     every = actions.events.filter("review").group_by("account").agg(written=pl.len())
     facts = reviews.group_by("account").agg(
         rating_deviation=pl.col("deviation").mean(),
@@ -115,47 +116,43 @@ def review_facts(actions: Actions) -> pl.DataFrame:
     return facts.with_columns(single_review=(pl.col("written") == 1).cast(pl.Float64)).select("account", *FACTS)
 
 
-def review_evidence(actions: Actions, account: int, fact: str) -> list[int]:
-    """Ids of the judged reviews of an account behind a fact, the most telling first."""
-    mine = pl.col("account") == account
-    own = actions.events.filter(mine & pl.col("review") & pl.col("inside"))
-    if own.height == 0:
-        return []
-    if fact == "reviews_in_day":
-        return strongest(own.filter(crowded(times(own), starts(codes(own, "account")), DAY_US)), pl.lit(1.0))
-    near = mine | pl.col("target").is_in(own["target"].drop_nulls().unique().implode())
-    pieces = _pieces(own["text"])
-    if pieces and fact in ("copied_text", "template_text"):
-        near = near | pl.col("text").str.contains_any(pieces, ascii_case_insensitive=True).fill_null(False)
-    reviews = judged_reviews(replace(actions, events=actions.events.filter(near)), actions).filter(mine)
-    true = pl.lit(1.0)
-    weights = {
-        "rating_deviation": pl.col("deviation"),
-        "extreme_ratings": pl.when(pl.col("extreme")).then(true),
-        "review_crowding": pl.col("crowding"),
-        "review_place": -pl.col("place"),
-        "single_review": true,
-        "reviews_without_order": pl.when(pl.col("without_order")).then(true),
-        "copied_text": pl.col("copied"),
-        "own_copied_text": pl.col("own_copied"),
-        "template_text": pl.col("template"),
-        "text_length": -(pl.col("length") - pl.col("length").median()).abs(),
-        "shouted_text": pl.col("shouted"),
-        "word_variety": -pl.col("variety"),
-    }
-    return strongest(reviews, weights[fact])
+def review_evidence(actions: Actions) -> Evidence:
+    """Judged reviews of an account behind a fact, the most telling first."""
+    judged = cache(lambda: by_account(judged_reviews(actions)))
+
+    def behind(account: int, fact: str) -> list[int]:
+        reviews = judged()(account)
+        if fact == "reviews_in_day":
+            crowd = crowded(times(reviews), starts(codes(reviews, "account")), DAY_US)
+            return strongest(reviews.filter(crowd), pl.lit(1.0))
+        true = pl.lit(1.0)
+        weights = {
+            "rating_deviation": pl.col("deviation"),
+            "extreme_ratings": pl.when(pl.col("extreme")).then(true),
+            "review_crowding": pl.col("crowding"),
+            "review_place": -pl.col("place"),
+            "single_review": true,
+            "reviews_without_order": pl.when(pl.col("without_order")).then(true),
+            "copied_text": pl.col("copied"),
+            "own_copied_text": pl.col("own_copied"),
+            "template_text": pl.col("template"),
+            "text_length": -(pl.col("length") - pl.col("length").median()).abs(),
+            "shouted_text": pl.col("shouted"),
+            "word_variety": -pl.col("variety"),
+        }
+        return strongest(reviews, weights[fact])
+
+    return behind
 
 
-def judged_reviews(actions: Actions, log: Actions) -> pl.DataFrame:
-    """The judged reviews, with what is known of each.
-
-    actions : whole accounts, and all events of their targets;  log : the whole log, for its scale and kinds of events
+def judged_reviews(log: Actions) -> pl.DataFrame:
+    """The judged reviews, ascending by account, with what is known of each.
 
     Beside the columns of events: `deviation` (stars from the mean of the others), `extreme`, `crowding` (share of the
     target's other reviews within BURST_US), `place` (among the target's reviews, from 1), `without_order`, and the
     columns of `wording`.
     """
-    reviews = actions.events.filter("review").with_row_index("row")
+    reviews = log.events.filter("review").with_row_index("row")
     judged = reviews.filter("inside")
     pair = ["target", "account"]
     rating = pl.col("rating")
@@ -181,7 +178,7 @@ def judged_reviews(actions: Actions, log: Actions) -> pl.DataFrame:
     ).fill_nan(None)
     bought = pl.col("order") & ~pl.col("review") & pl.col("item").is_not_null()
     known = bool(log.events.select(bought.any()).item())
-    orders = actions.events.filter(bought).group_by("account", "item").agg(ordered=pl.col("time").min())
+    orders = log.events.filter(bought).group_by("account", "item").agg(ordered=pl.col("time").min())
     without = pl.col("ordered").is_null() | (pl.col("ordered") > pl.col("time"))
     written = reviews.filter(pl.col("text").str.len_chars() > 0)
     words = wording(written["text"], codes(written, "account"), written["inside"].to_numpy())
@@ -191,10 +188,3 @@ def judged_reviews(actions: Actions, log: Actions) -> pl.DataFrame:
     return joined.join(orders, on=["account", "item"], how="left", maintain_order="left").with_columns(
         without_order=pl.when(pl.col("item").is_not_null() & known).then(without)
     )
-
-
-def _pieces(texts: pl.Series) -> list[str]:
-    """Pieces of some texts, of which a near copy of one of them holds at least one."""
-    held = texts.drop_nulls().to_list()[:1000]
-    cut = {text[begin : begin + PIECE] for text in held for begin in range(0, max(1, len(text) - PIECE + 1), PIECE)}
-    return sorted(piece for piece in cut if piece)

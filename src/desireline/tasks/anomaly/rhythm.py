@@ -8,6 +8,7 @@ with small sorts inside; about a second for a million judged events.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numba
@@ -16,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact
+from desireline.tasks.anomaly.fact import Evidence, Fact
 from desireline.tasks.anomaly.spans import (
     DAY_US,
     HOUR_US,
@@ -24,6 +25,7 @@ from desireline.tasks.anomaly.spans import (
     SECOND_US,
     ahead,
     ascend,
+    by_account,
     codes,
     crowded,
     greatest,
@@ -116,40 +118,48 @@ def rhythm_facts(actions: Actions) -> pl.DataFrame:
     return pl.DataFrame({"account": judged["account"].gather(start[:-1])} | named)
 
 
-def rhythm_evidence(actions: Actions, account: int, fact: str) -> list[int]:
-    """Ids of the judged events of an account behind a fact, the most telling first."""
-    own = actions.events.filter(pl.col("account") == account, pl.col("inside"))
-    time, item, kind = times(own), codes(own, "item"), codes(own, "type")
-    start, moment = starts(codes(own, "account")), starts(time)
-    at, whole = time[moment[:-1]], np.array([0, len(moment) - 1])
-    of_moment = np.repeat(np.arange(len(moment) - 1), np.diff(moment))
-    if own.height == 0 or (actions.step_us >= HOUR_US and fact in OF_AN_HOUR):
-        return []
-    if fact in ("hour_events", "day_events"):
-        return _chosen(own, crowded(time, start, DAY_US if fact == "day_events" else HOUR_US))
-    if fact == "hour_moments":
-        return _chosen(own, crowded(at, whole, HOUR_US)[of_moment])
-    if fact == "moment_events":
-        return strongest(own, pl.lit(np.diff(moment)[of_moment]))
-    if fact == "identical_events":
-        return _chosen(own, _identical(own))
-    if fact in ("regular_gaps", "gap_scatter"):
-        return strongest(own, pl.lit(-_gaps(at, whole, actions.step_us)[2][of_moment]))
-    if fact in ("hours_of_day", "daily_rest"):
-        _, _, day = _days(at, whole, *_day_bounds(actions))
-        return _chosen(own, (time - _day_bounds(actions)[0]) // DAY_US == day[0, int(fact == "daily_rest")])
-    if fact == "same_sessions":
-        key = pl.Series("key", _sessions(time, kind, start)[1])
-        return strongest(own.with_columns(key).filter(key != 0), pl.len().over("key"))
-    if fact == "repeated_runs":
-        runs = _repeated(item, kind, start)
-        return _chosen(own, np.isin(np.arange(own.height), runs.filter("again")["row"].to_numpy()))
-    if fact == "round_times":
-        return _chosen(own, _full_units(time, actions.step_us) == 1)
-    if fact == "type_entropy":
-        return strongest(own, pl.len().over("type"))
-    about = own.filter(pl.col("item").is_not_null())
-    return strongest(about, pl.len().over("item") if fact == "distinct_items" else -pl.col("time").rank().over("item"))
+def rhythm_evidence(actions: Actions) -> Evidence:
+    """Judged events of an account behind a fact, the most telling first."""
+    events = cache(lambda: by_account(actions.judged))
+    bounds = cache(lambda: _day_bounds(actions))
+
+    def behind(account: int, fact: str) -> list[int]:
+        own = events()(account)
+        time, item, kind = times(own), codes(own, "item"), codes(own, "type")
+        start, moment = starts(codes(own, "account")), starts(time)
+        at, whole = time[moment[:-1]], np.array([0, len(moment) - 1])
+        of_moment = np.repeat(np.arange(len(moment) - 1), np.diff(moment))
+        if own.height == 0 or (actions.step_us >= HOUR_US and fact in OF_AN_HOUR):
+            return []
+        if fact in ("hour_events", "day_events"):
+            return _chosen(own, crowded(time, start, DAY_US if fact == "day_events" else HOUR_US))
+        if fact == "hour_moments":
+            return _chosen(own, crowded(at, whole, HOUR_US)[of_moment])
+        if fact == "moment_events":
+            return strongest(own, pl.lit(np.diff(moment)[of_moment]))
+        if fact == "identical_events":
+            return _chosen(own, _identical(own))
+        if fact in ("regular_gaps", "gap_scatter"):
+            return strongest(own, pl.lit(-_gaps(at, whole, actions.step_us)[2][of_moment]))
+        if fact in ("hours_of_day", "daily_rest"):
+            _, _, day = _days(at, whole, *bounds())
+            return _chosen(own, (time - bounds()[0]) // DAY_US == day[0, int(fact == "daily_rest")])
+        if fact == "same_sessions":
+            key = pl.Series("key", _sessions(time, kind, start)[1])
+            return strongest(own.with_columns(key).filter(key != 0), pl.len().over("key"))
+        if fact == "repeated_runs":
+            runs = _repeated(item, kind, start)
+            return _chosen(own, np.isin(np.arange(own.height), runs.filter("again")["row"].to_numpy()))
+        if fact == "round_times":
+            return _chosen(own, _full_units(time, actions.step_us) == 1)
+        if fact == "type_entropy":
+            return strongest(own, pl.len().over("type"))
+        about = own.filter(pl.col("item").is_not_null())
+        return strongest(
+            about, pl.len().over("item") if fact == "distinct_items" else -pl.col("time").rank().over("item")
+        )
+
+    return behind
 
 
 def _chosen(events: pl.DataFrame, chosen: NDArray[np.bool_]) -> list[int]:

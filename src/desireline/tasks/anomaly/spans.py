@@ -6,6 +6,7 @@ some 10⁸ rows a second.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -25,6 +26,17 @@ NIGHT = 0.05  # share of all moments that the log's quiet hours hold together at
 def codes(events: pl.DataFrame, name: str) -> NDArray[np.int64]:
     """int64 [N]: a column of codes, −1 for none."""
     return events[name].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def by_account(events: pl.DataFrame) -> Callable[[int], pl.DataFrame]:
+    """What gives the rows of one account, of events ascending by account, without a walk over all."""
+    account = codes(events, "account")
+
+    def rows(one: int) -> pl.DataFrame:
+        begin, end = np.searchsorted(account, [one, one + 1]).tolist()
+        return events.slice(begin, end - begin)
+
+    return rows
 
 
 def times(events: pl.DataFrame) -> NDArray[np.int64]:

@@ -9,14 +9,16 @@ account did before them. One walk an account; three to eleven seconds for ten mi
 
 from __future__ import annotations
 
+from functools import cache
+
 import numba
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact
-from desireline.tasks.anomaly.spans import DAY_US, HOUR_US, SECOND_US, codes, starts, strongest, times
+from desireline.tasks.anomaly.fact import Evidence, Fact
+from desireline.tasks.anomaly.spans import DAY_US, HOUR_US, SECOND_US, by_account, codes, starts, strongest, times
 
 BEFORE, AFTER = 10, 5  # moments on either side of a split
 HOURS_BEFORE, HOURS_AFTER = 5, 3  # clock hours with events on either side, from which on their change is told
@@ -87,38 +89,43 @@ def takeover_facts(actions: Actions) -> pl.DataFrame:
     return pl.DataFrame({"account": owner} | named)
 
 
-def takeover_evidence(actions: Actions, account: int, fact: str) -> list[int]:
-    """Ids of the judged events of an account behind a fact, the most telling first."""
-    own = actions.events.filter(pl.col("account") == account)
-    time, inside = times(own), own["inside"].to_numpy()
-    if not inside.any():
-        return []
-    moment = starts(time)
-    at, judged, whole = time[moment[:-1]], inside[moment[:-1]], np.array([0, len(moment) - 1])
-    if fact == "rate_jump":
-        day = _rates(at, judged, whole)[1][0]
-        return strongest(own.filter((time // DAY_US == day) & inside), pl.lit(1.0))
-    if fact in ("value_jump", "silence_before"):
-        place = _records(at, judged, whole, _paid(own, moment))[2 if fact == "value_jump" else 3][0]
-        if place < 0:
+def takeover_evidence(actions: Actions) -> Evidence:
+    """Judged events of an account behind a fact, the most telling first."""
+    events = cache(lambda: by_account(actions.events))
+
+    def behind(account: int, fact: str) -> list[int]:
+        own = events()(account)
+        time, inside = times(own), own["inside"].to_numpy()
+        if not inside.any():
             return []
-        rows = own.slice(int(moment[place]), int(moment[place + 1] - moment[place]))
-        return strongest(rows, pl.col("value").fill_null(0.0))
-    kind, new = codes(own, "type"), _new_targets(own)
-    fine = actions.step_us < HOUR_US
-    split = _splits(at, _opens(at, whole), judged, whole, moment, kind, new, len(actions.types), fine)[1][0]
-    if split < 0:
-        return []
-    after = time >= at[split]
-    if fact == "new_targets_change":
-        return strongest(own.filter(after & (new == 1)), pl.lit(1.0))
-    cell = {"hours_change": time // (DAY_US // PARTS) % PARTS, "types_change": kind}.get(fact)
-    if cell is None:
-        return strongest(own.filter(after), pl.lit(1.0))
-    size = int(cell.max()) + 1
-    late, early = (np.bincount(cell[part], minlength=size) + 0.5 for part in (after, ~after))
-    gain = (late / late.sum()) / (early / early.sum())
-    return strongest(own.filter(after), pl.lit(pl.Series(gain[cell[after]])))
+        moment = starts(time)
+        at, judged, whole = time[moment[:-1]], inside[moment[:-1]], np.array([0, len(moment) - 1])
+        if fact == "rate_jump":
+            day = _rates(at, judged, whole)[1][0]
+            return strongest(own.filter((time // DAY_US == day) & inside), pl.lit(1.0))
+        if fact in ("value_jump", "silence_before"):
+            place = _records(at, judged, whole, _paid(own, moment))[2 if fact == "value_jump" else 3][0]
+            if place < 0:
+                return []
+            rows = own.slice(int(moment[place]), int(moment[place + 1] - moment[place]))
+            return strongest(rows, pl.col("value").fill_null(0.0))
+        kind, new = codes(own, "type"), _new_targets(own)
+        fine = actions.step_us < HOUR_US
+        split = _splits(at, _opens(at, whole), judged, whole, moment, kind, new, len(actions.types), fine)[1][0]
+        if split < 0:
+            return []
+        after = time >= at[split]
+        if fact == "new_targets_change":
+            return strongest(own.filter(after & (new == 1)), pl.lit(1.0))
+        cell = {"hours_change": time // (DAY_US // PARTS) % PARTS, "types_change": kind}.get(fact)
+        if cell is None:
+            return strongest(own.filter(after), pl.lit(1.0))
+        size = int(cell.max()) + 1
+        late, early = (np.bincount(cell[part], minlength=size) + 0.5 for part in (after, ~after))
+        gain = (late / late.sum()) / (early / early.sum())
+        return strongest(own.filter(after), pl.lit(pl.Series(gain[cell[after]])))
+
+    return behind
 
 
 def _opens(at: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -10,8 +10,7 @@ Source of the concentration: Shopee Code League 2020, order brushing (orders an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from functools import cache
 
 import numba
 import numpy as np
@@ -19,9 +18,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.tasks.anomaly.actions import Actions
-from desireline.tasks.anomaly.fact import Fact, Form
+from desireline.tasks.anomaly.fact import Evidence, Fact, Form
 from desireline.tasks.anomaly.orders import browses
-from desireline.tasks.anomaly.spans import DAY_US, HOUR_US, acts, codes, greatest, starts, strongest, times
+from desireline.tasks.anomaly.spans import DAY_US, HOUR_US, acts, by_account, codes, greatest, starts, strongest, times
 
 OTHERS = 3  # other buyers of a target, from which on shares of them are told
 
@@ -63,7 +62,7 @@ FACTS: dict[str, Fact] = {
 
 def target_facts(actions: Actions) -> pl.DataFrame:
     """`account` and a column a fact in FACTS, a row an account with a judged order from a target."""
-    pairs = judged_pairs(actions, actions, tuple(_MEASURES))
+    pairs = judged_pairs(actions)
     weight = [pl.col(name).is_not_null() * pl.col("orders") for name in _MEASURES]
     means = [
         ((pl.col(name) * pl.col("orders")).sum() / each.sum()).alias(f"{name}_mean")
@@ -73,47 +72,38 @@ def target_facts(actions: Actions) -> pl.DataFrame:
     return pairs.group_by("account").agg(*means, *most).select("account", *FACTS)
 
 
-def target_evidence(actions: Actions, account: int, fact: str) -> list[int]:
-    """Ids of the account's judged orders, those from the most striking targets first."""
-    measure = fact.rsplit("_", 1)[0]
-    own = actions.events.filter(pl.col("account") == account)
-    targets = own.filter("order", "inside")["target"].drop_nulls().unique()
-    of_them = pl.col("target").is_in(targets.implode())
-    if measure in ("fresh_buyers", "devoted_orders"):
-        buyers = actions.events.filter(of_them & pl.col("order") & pl.col("inside"))["account"].unique()
-        of_them = of_them | pl.col("account").is_in(buyers.implode())
-    pairs = judged_pairs(replace(actions, events=actions.events.filter(of_them)), actions, (measure,))
-    pairs = pairs.filter(pl.col("account") == account).select("target", measure)
-    orders = own.filter("order", "inside").join(pairs, on="target", how="left", maintain_order="left")
-    return strongest(orders, pl.col(measure))
+def target_evidence(actions: Actions) -> Evidence:
+    """Judged orders of an account, those from the targets that a fact is most striking of first."""
+    pairs = cache(lambda: by_account(judged_pairs(actions).sort("account", maintain_order=True)))
+    orders = cache(lambda: by_account(actions.judged.filter("order")))
+
+    def behind(account: int, fact: str) -> list[int]:
+        measure = fact.rsplit("_", 1)[0]
+        own = orders()(account).join(
+            pairs()(account).select("target", measure), "target", "left", maintain_order="left"
+        )
+        return strongest(own, pl.col(measure))
+
+    return behind
 
 
-def judged_pairs(actions: Actions, log: Actions, measures: Sequence[str]) -> pl.DataFrame:
-    """A row an account and target that it ordered from in the window: `orders`, and measures of the target.
-
-    actions : all events of some targets and, for measures of buyers, of these;  log : the whole log, for its level
-    """
-    events = actions.events
-    lines = acts(events.filter("order"), actions.step_us).sort("target", "time", "account")
-    judged = lines.filter("inside")
+def judged_pairs(log: Actions) -> pl.DataFrame:
+    """A row an account and target that it ordered from in the window: `orders`, and the measures of the target."""
+    lines = acts(log.events.filter("order"), log.step_us).sort("target", "time", "account")
+    judged, size = lines.filter("inside"), len(log.targets)
     pairs = judged.group_by("target", "account", maintain_order=True).agg(orders=pl.len().cast(pl.Float64))
-    if {"fresh_buyers", "devoted_orders"} & set(measures):
-        past = not bool(log.events["inside"].all())
-        pairs = _buyers(pairs.join(_people(actions, judged, past), on="account", how="left", maintain_order="left"))
-    if "hour_concentration" in measures:
-        pairs = pairs.join(_concentration(judged, actions.step_us), on="target", how="left", maintain_order="left")
-    size = len(log.targets)
-    if "order_burst" in measures:
-        level = lines if log is actions else acts(log.events.filter("order"), log.step_us)
-        pairs = pairs.join(_bursts(lines, level, size, "order_burst"), on="target", how="left", maintain_order="left")
-    if "touch_burst" in measures and browses(log):
+    past = not bool(log.events["inside"].all())
+    pairs = _buyers(pairs.join(_people(log, judged, past), on="account", how="left", maintain_order="left"))
+    told = [_concentration(judged, log.step_us), _bursts(lines, lines, size, "order_burst")]
+    if browses(log):
         every = acts(log.events, log.step_us)
-        touched = acts(events, actions.step_us) if log is not actions else every
-        touched = touched.filter(pl.col("target").is_in(judged["target"].unique().implode())).sort("target", "time")
-        pairs = pairs.join(_bursts(touched, every, size, "touch_burst"), on="target", how="left", maintain_order="left")
-    elif "touch_burst" in measures:  # what happens to a target is its orders
+        touched = every.filter(pl.col("target").is_in(judged["target"].unique().implode())).sort("target", "time")
+        told.append(_bursts(touched, every, size, "touch_burst"))
+    for measures in told:
+        pairs = pairs.join(measures, on="target", how="left", maintain_order="left")
+    if not browses(log):  # what happens to a target is its orders
         pairs = pairs.with_columns(touch_burst=pl.lit(None, pl.Float64))
-    return pairs.select("target", "account", "orders", *measures)
+    return pairs.select("target", "account", "orders", *_MEASURES)
 
 
 def _buyers(pairs: pl.DataFrame) -> pl.DataFrame:
