@@ -12,6 +12,7 @@ Detectors: `trivial` (events, targets, busiest day), `account-facts`, `groups`, 
 the network's surprise), `surprise` (the network's alone), and PyOD 3.6 on the account facts (--install makes its
 environment). Families of `TUNED` were looked at when constants were set; the rest was held out from that, though it was
 known by its description. `together` plants all held-out families at once, in the middle intensity, for precision@100.
+`placebo` plants nothing but PLACEBOS draws of the control.
 `detection` asks four times within the window how many acts an account had done when it first was among the 1 % most
 suspicious. Writes benchmarks/results/anomaly.json.
 """
@@ -37,6 +38,7 @@ from benchmarks.ingest import show
 from benchmarks.quality import SETS as LOGS
 from benchmarks.record import ROOT, machine, record
 from desireline.core.progress import say
+from desireline.evaluation.binary import placements
 from desireline.evaluation.detection import auroc, detection_metrics
 from desireline.evaluation.result import Metric
 from desireline.events.clean import Limits
@@ -69,6 +71,7 @@ NAMES = ("taobao", "online-retail-ii")
 SHARE, TOGETHER = 0.02, 0.005  # of the active accounts: a family alone, and each of several
 INTENSITIES = ("middle", "low", "high")
 DRAWS = {"low": 1, "middle": 2, "high": 1}
+PLACEBOS, PLACEBO_SHARE = 6, 0.05  # draws of placebos alone, and their share of the active accounts
 TIMES = 4  # within the window, for the events to detection
 CAPACITY = 100
 RESAMPLES = 300
@@ -246,10 +249,31 @@ def run(name: str, quick: bool, pyod: bool, keep: Callable[[dict[str, Any]], Non
             known = {"family": family, "intensity": intensity, "held out": family not in TUNED}
             found["tables"].append(known | tables([family], intensity, SHARE))
             keep(found)
+    if not quick:
+        found["placebo"] = placebo(base)
+        keep(found)
     found["detection"] = [] if quick else list(detection(base, families))
     found["seconds"] = round(time.perf_counter() - begun, 1)
     keep(found)
     return found
+
+
+def placebo(base: Base) -> dict[str, Any]:
+    """The AUROC of many placebos among the real accounts: the mean over draws, with an interval by their spread."""
+    found: dict[str, list[float]] = {}
+    for draw in range(PLACEBOS):
+        questions = questions_of(base, [PLACEBO], "middle", PLACEBO_SHARE, 100 + draw)
+        planted_ones = (questions.family == PLACEBO).to_numpy().astype(np.float64)
+        for name, score in scores_of(base, questions, False).items():
+            found.setdefault(name, []).append(float(np.nanmean(placements(score, planted_ones))))
+    count = round(PLACEBO_SHARE * base.active)
+    half = {name: 1.96 * float(np.std(v, ddof=1)) / PLACEBOS**0.5 for name, v in found.items()}
+    rows = [
+        {"detector": name, "AUROC": {"value": m, "low": m - half[name], "high": m + half[name]}}
+        for name, m in ((name, float(np.mean(v))) for name, v in found.items())
+    ]
+    say(f"{base.name}: {PLACEBOS} draws of placebos.")
+    return {"draws": PLACEBOS, "accounts": count, "rows": rows}
 
 
 def detection(base: Base, families: list[str]) -> Iterator[dict[str, Any]]:

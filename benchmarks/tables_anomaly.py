@@ -31,6 +31,11 @@ def anomaly(found: dict[str, Any], footer: str, grid: Grid) -> str:
         names = ["precision@100", "AUPRC", "recall@1%", "AUROC", "AUROC placebo"]
         body = [[row["detector"], *(_cell(row["metrics"][name], True) for name in names)] for row in together["rows"]]
         lines += grid(["detector", *names], body)
+        if "placebo" in one:
+            control = one["placebo"]
+            lines += [f"Placebos alone, {control['draws']} draws of {control['accounts']} accounts, AUROC:", ""]
+            body = [[row["detector"], _cell(row["AUROC"], True)] for row in control["rows"]]
+            lines += grid(["detector", "AUROC, 95 % by the spread of draws"], body)
         if one.get("detection"):
             lines += ["Events to detection, middle intensity: acts done when an account was first among the 1 %:", ""]
             body = [

@@ -48,7 +48,7 @@ def account_facts(actions: Actions) -> pl.DataFrame:
 
 
 def evidence_of(actions: Actions) -> Evidence:
-    """What gives ids of the judged events behind an account's fact that is not null, the most telling first, at most 20.
+    """What gives the events behind a fact of an account that is not null: ids, the most telling first, at most 20.
 
     What a part needs of the whole log is measured when one of its facts is asked for first, and then kept.
 

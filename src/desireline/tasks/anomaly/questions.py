@@ -111,14 +111,18 @@ def asked(events: pl.DataFrame, prepared: Prepared, schema: Schema, begin: datet
 
 
 def surprises(network: Network, questions: AnomalyQuestions, timeline: Sequences) -> Surprises:
-    """What a network thinks of the window's events of a timeline: the questions', or some of its users."""
+    """What a network thinks of the window's events of a timeline, the questions' or that of some of its users.
+
+    As long a stretch before the window is scored beside it: an account is held against itself, too.
+    """
     end = int(questions.as_of.max(initial=questions.from_us))
     return surprise(
         network,
         timeline,
-        questions.from_us,
+        questions.from_us - (end - questions.from_us),
         0,
         network.temperature,
+        begin_us=questions.from_us,
         until_us=end,
         step_us=questions.step_us,
     )
