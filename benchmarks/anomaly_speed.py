@@ -1,9 +1,9 @@
 """Ten million events judged: `python -m benchmarks.anomaly_speed [--quick] [--json]`.
 
 Twelve copies of Online Retail II, each with customers and invoices of its own and seven minutes later than the one
-before, are ingested; a gru of width 64 learns one epoch of what lies before the default cut; then `predict --task anomaly
---all` is timed as its command does it, in a process of its own: measures, groups, surprise and the reasons of all who
-stand out. Writes benchmarks/results/anomaly-speed.json.
+before, are ingested; a gru of width 64 learns one epoch of what lies before the default cut; then `predict --all` is
+timed in a process of its own: measures, groups, surprise and the reasons of all who stand out. Writes
+benchmarks/results/anomaly-speed.json.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
     rows = [run(1 if options.quick else COPIES)]
     if not options.quick:
         notes = [
-            "All answers: one process from the log on disk to the file of scores, reasons of all who stand out included.",
+            "All answers: one process, from the log on disk to the file of scores, reasons included.",
             "Judged are the accounts active in the window after the cut; the rest of the log is their past.",
         ]
         title = "Ten million events judged"

@@ -87,7 +87,11 @@ def at_cut(folder: Path, schema: Schema, at: datetime, encoders: Sequence[str]) 
     task = Recommend()
     validation, test = stages(folder, schema, "temporal", at)
     both = validation, within(test, DAYS)
-    runs = [run_baseline(task, n, grid, schema, both) for n, grid in task.baselines(test.prepared, schema).items()]
+    questions = task.questions(both[0], schema), task.questions(both[1], schema)
+    runs = [
+        run_baseline(task, n, grid, schema, both, questions)
+        for n, grid in task.baselines(test.prepared, schema).items()
+    ]
     jobs = [Job(folder, schema, task.name, "temporal", at, encoder, SEED) for encoder in encoders]
     runs += [network_row([done], both, schema) for done in run_jobs(jobs)]
     runs += panels(task, runs, both, folder, schema, SEED)

@@ -160,7 +160,8 @@ def panels_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str
     both = stages(folder, schema, "temporal", CUT)
     names = ("item-knn", "own-frequency", "recent-ease", "recent-popularity", "content")
     grids = task.baselines(both[0].prepared, schema)
-    runs = [run_baseline(task, n, grids[n][:1], schema, both) for n in names]
+    questions = task.questions(both[0], schema), task.questions(both[1], schema)
+    runs = [run_baseline(task, n, grids[n][:1], schema, both, questions) for n in names]
     found = {}
     for row in panels(task, runs, both, folder, schema, 0):
         found |= {f"{row.name} {key}": array for key, array in row.fitted.predictor.judge.state().items()}

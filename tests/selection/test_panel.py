@@ -24,6 +24,9 @@ def test_a_ranker_learns_from_as_many_earlier_cuts_as_there_are(retail_slice, mo
     monkeypatch.setattr("desireline.selection.panel.ROLLED", cuts)
     names = ("item-knn", "own-frequency", "recent-popularity")
     grids = task.baselines(both[0].prepared, schema)
-    rows = panels(task, [run_baseline(task, n, grids[n][:1], schema, both) for n in names], both, folder, schema, 0)
+    questions = task.questions(both[0], schema), task.questions(both[1], schema)
+    rows = panels(
+        task, [run_baseline(task, n, grids[n][:1], schema, both, questions) for n in names], both, folder, schema, 0
+    )
     assert [row.name for row in rows] == ["blend", "ranker"]
     assert rows[1].constants["sources"].keys() == set(names)

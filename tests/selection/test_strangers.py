@@ -127,7 +127,8 @@ def test_a_panel_answers_a_stranger_with_its_own_half_life_and_names_its_sources
     grids = task.baselines(both[0].prepared, schema)
     assert "content" not in grids  # nothing is said of these items
     names = ("item-knn", "own-frequency", "recent-popularity")
-    runs = [run_baseline(task, n, grids[n], schema, both) for n in names]
+    questions = task.questions(both[0], schema), task.questions(both[1], schema)
+    runs = [run_baseline(task, n, grids[n], schema, both, questions) for n in names]
     fitted = panels(task, runs, both, folder, schema, 0)[-1].fitted
     assert isinstance(fitted.predictor, Panel)
     asked = both[1].prepared.cut

@@ -82,7 +82,10 @@ def predict(
             stdout.print(f"  {reason}", highlight=False)
         stdout.print(answer.level, style="dim", highlight=False)
     if isinstance(answer, AnomalyAnswer):
-        stdout.print(f"as improbable as 1 account in {1 / answer.p_value:,.0f}", highlight=False)
+        rare = (
+            f"as improbable as 1 account in {1 / answer.p_value:,.0f}" if answer.p_value < 0.1 else "nothing stands out"
+        )
+        stdout.print(rare, highlight=False)
         for kind in answer.kinds:
             stdout.print(f"  {kind.kind}: score {kind.score:.1f}", highlight=False)
             for reason in kind.reasons:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,11 +64,11 @@ def fit(
     task = task_named(task_name)
     check_encoders([encoder])
     schema, at = task.settled(folder, schema, at, named)
-    both = _asked_stages(folder, schema, task, protocol, at)
+    both, questions = _asked(folder, schema, task, protocol, at)
     rows = []
     for name in task.cheapest:
         grid = task.baselines(both[0].prepared, schema)[name][:1]
-        rows.append(_row(task, run_baseline(task, name, grid, schema, both), both[1], schema, seed))
+        rows.append(_row(task, run_baseline(task, name, grid, schema, both, questions), both[1], schema, seed))
     done = run_seed(Job(folder, schema, task.name, protocol, at, encoder, seed, epochs))
     run = network_row([done], both, schema)
     rows.append(_row(task, run, both[1], schema, seed))
@@ -94,7 +95,7 @@ def compare(
     encoders = task.encoders if encoders is None else encoders
     check_encoders(encoders)
     schema, at = task.settled(folder, schema, at, named)
-    both = _asked_stages(folder, schema, task, protocol, at)
+    both, questions = _asked(folder, schema, task, protocol, at)
     seeds = [seed + k for k in range(schema.evaluate.seeds)]
     grids = task.baselines(both[0].prepared, schema)
     runs: list[Run] = []
@@ -103,7 +104,7 @@ def compare(
     tries = sum(len(grid) for grid in grids.values())
     with progress(f"comparing for {task.name}", tries + len(jobs), "rows") as advance:
         for name, grid in grids.items():
-            runs.append(run_baseline(task, name, grid, schema, both, advance))
+            runs.append(run_baseline(task, name, grid, schema, both, questions, advance))
         finished: dict[str, list[SeedRun]] = {}
         for done in run_jobs(jobs):
             finished.setdefault(done.job.name, []).append(done)
@@ -118,7 +119,7 @@ def compare(
     result = _result(task, both[1], chosen.fitted.id, rows, seed, begun)
     groups = analyse(
         chosen.test,
-        task.questions(both[1], schema),
+        questions[1],
         both[1],
         task.primary(both[1].prepared),
         schema.evaluate.bootstrap,
@@ -207,18 +208,22 @@ def choose(task: Task, runs: list[Run], both: tuple[Stage, Stage], schema: Schem
     return chosen, why
 
 
-def _asked_stages(folder: Path, schema: Schema, task: Task, protocol: str, at: datetime) -> tuple[Stage, Stage]:
+def _asked(
+    folder: Path, schema: Schema, task: Task, protocol: str, at: datetime
+) -> tuple[tuple[Stage, Stage], tuple[Any, Any]]:
+    """Both stages of a protocol, and what the task asks of each."""
     if protocol not in ("temporal", "leave-one-out"):
         raise SettingError(f"There is no protocol {protocol!r}; this version has temporal, leave-one-out.")
     if protocol not in task.protocols:
         raise SettingError(f"{task.name} cannot be tested under {protocol}: use --protocol {task.protocols[0]}.")
     both = stages(folder, schema, protocol, at, task.earlier_cut(schema, at))
-    if len(task.questions(both[1], schema)) == 0:
+    questions = task.questions(both[0], schema), task.questions(both[1], schema)
+    if len(questions[1]) == 0:
         raise DataError(
             f"After the cut {iso(both[1].prepared.cut)} no user with a history has an event to ask for: name an "
             "earlier --cut, or another target type in desireline.yaml."
         )
-    return both
+    return both, questions
 
 
 def _row(task: Task, run: Run, test: Stage, schema: Schema, seed: int) -> Row:

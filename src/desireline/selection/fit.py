@@ -353,13 +353,17 @@ def run_baseline(
     grid: list[dict[str, Any]],
     schema: Schema,
     both: tuple[Stage, Stage],
+    questions: tuple[Any, Any],
     advance: Callable[[], None] = lambda: None,
 ) -> Run:
-    """A baseline's row: each set of constants is tried on validation, the best learns from all before the test cut."""
+    """A baseline's row: each set of constants is tried on validation, the best learns from all before the test cut.
+
+    questions : the task's, of both stages
+    """
     begun = time.perf_counter()
     validation, test = both
     primary = task.primary(validation.prepared)
-    asks, asked = task.questions(validation, schema), task.questions(test, schema)
+    asks, asked = questions
     best, best_score, best_measured, validated = grid[0], -float("inf"), None, None
     for constants in grid:
         model = task.baseline(name, constants, schema, validation.prepared)
