@@ -36,8 +36,9 @@ from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.items import samples
 from desireline.tasks.recommend import Recommend
+from desireline.training.device import pays_bfloat16
 from desireline.training.loop import train
-from desireline.training.network import Network, pays_bfloat16
+from desireline.training.network import Network
 
 SEED = 0
 GROWN, FEW = (10_000, 100_000, 1_000_000, 5_000_000), (10_000, 100_000)  # items; with --quick
@@ -85,7 +86,7 @@ def rate(
     chosen = TrainSettings(threads=1, **settings)
     task = Recommend()
     network = Network(Inputs(shape.items + FIRST, FIRST + 1, timed=False), encoder, sizes, nn.Identity())
-    network.low = low and pays_bfloat16(chosen.precision)
+    network.low = low and pays_bfloat16(chosen.precision, torch.device("cpu"))
     network.embedding.items.sparse = rowwise and samples(chosen, shape.items + FIRST)
     labels = task.labels(sequences, None, SCHEMA)
 
@@ -140,7 +141,7 @@ def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
 
     rows = [taken("as it is", lambda: rate(shape, "transformer", steps))]
     rows.append(taken("encoder in float32", lambda: rate(shape, "transformer", steps, low=False)))
-    with mock.patch.object(transformer, "attend", attention.plain):
+    with mock.patch.object(transformer, "attend", attention.by_library):
         rows.append(taken("attention by PyTorch", lambda: rate(shape, "transformer", steps)))
     rows.append(taken("all in float32", lambda: rate(shape, "transformer", steps, low=False, precision="float32")))
     rows.append(

@@ -30,8 +30,9 @@ from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.items import item_scores, samples
 from desireline.tasks.recommend import Recommend
+from desireline.training.device import device_of, pays_bfloat16
 from desireline.training.loop import train
-from desireline.training.network import Network, pays_bfloat16
+from desireline.training.network import Network
 
 WIDTH, LAYERS, HEADS, DROPOUT = 64, 2, 2, 0.2
 SEED = 0
@@ -69,7 +70,8 @@ def main() -> None:
     task = Recommend()
     torch.manual_seed(SEED)
     network = Network(Inputs(items, FIRST + 1, timed=False), "transformer", encoder, task.heads(None, WIDTH))  # type: ignore[arg-type]
-    network.low = pays_bfloat16(settings.precision)
+    network.to(device_of(settings))
+    network.low = pays_bfloat16(settings.precision, device_of(settings))
     network.embedding.items.sparse = samples(settings, items)
     pace = Pace()
     wall, processor = time.perf_counter(), time.process_time()

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from desireline.encoders.attention import attend, plain
+from desireline.encoders.attention import NEVER, attend, by_library
+
+
+def plain(queries, keys, values, bias, first):
+    """Attention in PyTorch's operators, a pass each."""
+    key = torch.arange(keys.shape[2])
+    distance = key[-queries.shape[2] :, None] - key  # [L, M]
+    allowed = (distance >= 0) & (key >= first[:, :, None])
+    by_distance = bias[:, distance.clamp(min=0, max=bias.shape[1] - 1)]
+    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + by_distance
+    return scores.masked_fill(~allowed[:, None], NEVER).softmax(dim=-1) @ values
 
 
 def asked(seed: int, dtype: torch.dtype, new: int, window: int) -> list[torch.Tensor]:
@@ -19,11 +31,12 @@ def asked(seed: int, dtype: torch.dtype, new: int, window: int) -> list[torch.Te
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
 @pytest.mark.parametrize("window", [3, 7, 12])
 @pytest.mark.parametrize("new", [7, 2])
-def test_values_and_gradients_are_those_of_plain_attention(dtype, within, window, new):
+@pytest.mark.parametrize("attention", [attend, by_library])
+def test_values_and_gradients_are_those_of_plain_attention(attention, dtype, within, window, new):
     start = torch.tensor([[0] * 7, [0, 0, 2, 2, 2, 2, 6]])
     first = torch.maximum(start, torch.arange(7) - window + 1)[:, -new:]
     tensors = asked(5, dtype, new, window)
-    fused = attend(*tensors, first)
+    fused = attention(*tensors, first)
     plain_tensors = [t.detach().float().requires_grad_() for t in tensors]
     expected = plain(*plain_tensors, first)
     torch.testing.assert_close(fused.float(), expected, atol=within, rtol=within)

@@ -3,7 +3,7 @@
 PyTorch's own on a CPU reads and writes the scores five times forward and six times back (scale, bias, mask, softmax,
 copies), and in bfloat16 it is slower than in float32. Here the scores of one query are scaled, biased, masked and
 normalised while they are in the cache, in place; the gradient likewise. Only what the query sees is touched, the rest
-of a row is zero. On another device plain PyTorch gives the same numbers.
+of a row is zero. On another device PyTorch's own fused attention gives the same numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from desireline.encoders.bits import array, narrow, raised, widen
 
@@ -32,17 +33,23 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, first: T
     if queries.device.type == "cpu":
         fused: Tensor = _Attention.apply(queries, keys, values, bias, first)  # type: ignore[no-untyped-call]
         return fused
-    return plain(queries, keys, values, bias, first)
+    return by_library(queries, keys, values, bias, first)
 
 
-def plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, first: Tensor) -> Tensor:
-    """The same by PyTorch's operators."""
-    key = torch.arange(keys.shape[2], device=keys.device)
-    distance = key[-queries.shape[2] :, None] - key  # [L, M]
-    allowed = (distance >= 0) & (key >= first[:, :, None])
-    by_distance = bias[:, distance.clamp(min=0, max=bias.shape[1] - 1)]
-    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + by_distance
-    return scores.masked_fill(~allowed[:, None], NEVER).softmax(dim=-1) @ values
+def by_library(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, first: Tensor) -> Tensor:
+    """The same by PyTorch's scaled_dot_product_attention."""
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=_mask(bias, first, keys.shape[2]))
+
+
+def _mask(bias: Tensor, first: Tensor, keys: int) -> Tensor:
+    """[B, H, L, keys], what is added to the scores of queries that see from `first` [B, L] on: bias, or NEVER."""
+    length = first.shape[1]
+    key = torch.arange(keys, device=bias.device)
+    distance = torch.arange(keys - 1, -length, -1, device=bias.device)  # of each diagonal, from the lower left
+    diagonals = bias.index_select(1, distance.clamp(min=0, max=bias.shape[1] - 1))  # [H, keys + L − 1]
+    by_distance = diagonals.unfold(1, keys, 1).flip(1)  # [H, L, keys]
+    allowed = (key <= key[-length:, None]) & (key >= first[:, :, None])
+    return by_distance.masked_fill(~allowed[:, None], NEVER)
 
 
 class _Attention(torch.autograd.Function):

@@ -74,8 +74,9 @@ class EventEmbedding(nn.Module):
         found = torch.from_numpy(vectors)
         known = ~found.isnan().any(1)
         known[:FIRST] = False
+        weight = self.items.weight
         with torch.no_grad():
-            self.items.weight[known] = START * found[known]
+            weight[known.to(weight.device)] = START * found[known].to(weight.device)
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """Vectors [n, d] of items `ids` [n], or of the whole catalogue in the order of ids."""

@@ -151,9 +151,12 @@ class TrainSettings(_Strict):
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights; 0: off")
     clip: float = Field(5.0, gt=0, description="largest gradient norm")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network's products; auto: bfloat16 where the processor has it and it pays"
+        "auto", description="of the network's products; auto: bfloat16 where the device multiplies it natively"
     )
     threads: int = Field(0, ge=0, description="processor threads of one training; 0: one for four cores")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where networks train and answer; auto: a CUDA card where there is one, else the processor"
+    )
 
 
 class EvaluateSettings(_Strict):

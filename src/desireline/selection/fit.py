@@ -23,8 +23,8 @@ from desireline.core.processes import process_pool
 from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
 from desireline.graphs.spectral import spectral_vectors
-from desireline.schema.model import EncoderSettings, Schema, TrainSettings
-from desireline.selection.fitted import Fitted, describe, new_network, settled_schema
+from desireline.schema.model import Schema
+from desireline.selection.fitted import Fitted, describe, new_network, settings_of, settled_schema
 from desireline.sequences.batches import Batch, batches
 from desireline.sequences.prepared import open_prepared
 from desireline.tasks import TASKS
@@ -33,8 +33,9 @@ from desireline.tasks.items import samples
 from desireline.tasks.questions import training_histories
 from desireline.tasks.stages import Stage, stages, whole_log
 from desireline.training.contrast import contrast
+from desireline.training.device import device_of, pays_bfloat16
 from desireline.training.loop import Trained, train, use_threads
-from desireline.training.network import Network, pays_bfloat16
+from desireline.training.network import Network
 
 
 @dataclass
@@ -129,7 +130,7 @@ def train_network(
         for parameter in network.encoder.parameters():
             parameter.requires_grad = False
     settings, primary = schema.train, teacher.primary(stage.prepared)
-    network.low = pays_bfloat16(settings.precision)
+    network.low = pays_bfloat16(settings.precision, device_of(settings))
     network.embedding.items.sparse = samples(settings, network.inputs.items)
     key = [
         teacher.name,
@@ -228,7 +229,7 @@ def asked_of(task: Task, network: Network, stage: Stage, schema: Schema) -> Meas
 
 
 def _weights(network: Network) -> dict[str, Tensor]:
-    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
 
 
 def run_jobs(jobs: Sequence[Job]) -> Iterator[SeedRun]:
@@ -297,8 +298,8 @@ def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage,
         baseline.fit(stage)
         told = describe(task, name, "baseline", stage.prepared, schema, 0, info["constants"], protocol=protocol)
         return Fitted(task, name, stage.prepared, baseline, told)
-    made = {"encoder": EncoderSettings(**info["encoder"]), "train": TrainSettings(**info["train"])}
-    own, seed = schema.model_copy(update=made), int(info["seed"])
+    encoder, settings = settings_of(info, schema)
+    own, seed = schema.model_copy(update={"encoder": encoder, "train": settings}), int(info["seed"])
     kept = {key: info[key] for key in ("encoder_name", "epochs", "planned", "frozen", "protocol")}
     network, _, _ = train_network(
         task.teacher,
@@ -324,7 +325,7 @@ def fitted_at(folder: Path, schema: Schema, models: Sequence[Fitted], at: Sequen
         with process_pool(min(len(networks), os.cpu_count() or 1)) as pool:
             jobs = [(model.task.name, model.info, folder, schema, stage.prepared.folder) for model, stage in networks]
             for (model, stage), weights in zip(networks, pool.map(_weights_at, *zip(*jobs, strict=True)), strict=True):
-                found[model.id, stage.name] = _with_weights(model, weights, stage)
+                found[model.id, stage.name] = _with_weights(model, weights, stage, schema)
     for stage in at:
         for model in models:
             if (model.id, stage.name) not in found:
@@ -339,9 +340,9 @@ def _weights_at(task: str, info: dict[str, Any], folder: Path, schema: Schema, p
     return _weights(model)
 
 
-def _with_weights(model: Fitted, weights: dict[str, Tensor], stage: Stage) -> Fitted:
+def _with_weights(model: Fitted, weights: dict[str, Tensor], stage: Stage, schema: Schema) -> Fitted:
     info = model.info
-    made = EncoderSettings(**info["encoder"]), TrainSettings(**info["train"])
+    made = settings_of(info, schema)
     network = new_network(model.task.teacher, info["encoder_name"], *made, stage.prepared, int(info["seed"]))
     network.load_state_dict(weights)
     return Fitted(model.task, model.name, stage.prepared, network.eval(), info)

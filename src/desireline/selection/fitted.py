@@ -30,6 +30,7 @@ from desireline.tasks.nearest import Nearest
 from desireline.tasks.questions import Questions, item_histories
 from desireline.tasks.recommend import Recommend
 from desireline.tasks.sources import log_shares
+from desireline.training.device import device_of, fetched
 from desireline.training.network import Network, inputs_of
 
 SETTLED = {"churn": ChurnSettings, "anomaly": AnomalySettings}  # settings that a task reads off the log
@@ -142,10 +143,15 @@ class Panel:
 def new_network(
     teacher: Teacher, encoder: str, settings: EncoderSettings, train: TrainSettings, prepared: Prepared, seed: int
 ) -> Network:
-    """A network with the weights that follow from the seed."""
+    """A network with the weights that follow from the seed, on the device that the settings name."""
     torch.manual_seed(seed)
     heads = teacher.heads(prepared, settings.d_model)
-    return Network(inputs_of(prepared), encoder, settings, heads, train.temperature)
+    return Network(inputs_of(prepared), encoder, settings, heads, train.temperature).to(device_of(train))
+
+
+def settings_of(info: dict[str, Any], schema: Schema) -> tuple[EncoderSettings, TrainSettings]:
+    """What a network was made with; where it runs is a matter of the present settings."""
+    return EncoderSettings(**info["encoder"]), TrainSettings(**info["train"], device=schema.train.device)
 
 
 def describe(
@@ -159,7 +165,9 @@ def describe(
     **more: Any,
 ) -> dict[str, Any]:
     """The `model.json` of a model about to be saved; its id follows from what it was made of."""
-    settings = {"encoder": schema.encoder.model_dump(), "train": schema.train.model_dump()} if kind == "model" else {}
+    settings: dict[str, Any] = {}
+    if kind == "model":
+        settings = {"encoder": schema.encoder.model_dump(), "train": schema.train.model_dump(exclude={"device"})}
     what = {
         "task": task.name,
         "name": name,
@@ -202,7 +210,7 @@ def save(fitted: Fitted, models: Path) -> None:
     predictor = fitted.predictor
     arrays: dict[str, NDArray[Any]]
     if isinstance(predictor, Network):
-        arrays = {name: t.detach().contiguous().numpy() for name, t in predictor.state_dict().items()}
+        arrays = {name: fetched(t.contiguous()) for name, t in predictor.state_dict().items()}
     elif isinstance(predictor, Panel):
         for model in predictor.models():
             save(model, models)
@@ -250,8 +258,7 @@ def load(workspace: Path, schema: Schema, name: str) -> Fitted:
             network = new_network(
                 task.teacher,
                 info["encoder_name"],
-                EncoderSettings(**info["encoder"]),
-                TrainSettings(**info["train"]),
+                *settings_of(info, schema),
                 prepared,
                 0,
             )

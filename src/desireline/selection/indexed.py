@@ -17,6 +17,7 @@ from desireline.tasks import nearest
 from desireline.tasks.answers import asked_now
 from desireline.tasks.nearest import PROMISED, SMALLEST, Floats, Nearest, Vectors
 from desireline.tasks.questions import without_known_item
+from desireline.training.device import beside, fetched
 from desireline.training.network import Network
 
 ASKED = 256  # users whose lists tell how much of the index must be read
@@ -48,8 +49,8 @@ def unit_vectors(network: Network) -> Vectors:
 
     @torch.inference_mode()
     def vectors(ids: NDArray[np.int64]) -> Floats:
-        made: Floats = F.normalize(network.embedding.item_vectors(torch.from_numpy(ids)), dim=-1).numpy()
-        return made
+        table = network.embedding
+        return fetched(F.normalize(table.item_vectors(beside(table.items.weight, ids)), dim=-1))
 
     return vectors
 
@@ -61,7 +62,7 @@ def _made(network: Network, prepared: Prepared, items: int) -> Nearest:
     asked = asked_now(prepared.before, prepared.cut_us)
     known = np.flatnonzero(~without_known_item(asked))
     rows = known[np.linspace(0, len(known) - 1, min(ASKED, len(known))).astype(np.int64)]
-    unit = F.normalize(network.encode(asked.timeline, asked.place[rows]), dim=-1).numpy()
+    unit = fetched(F.normalize(network.encode(asked.timeline, asked.place[rows]), dim=-1))
     made = nearest.build(unit_vectors(network), network.inputs.items, unit)
     say(f"Made in {time.perf_counter() - begun:.0f} s; of the best ten it finds {made.recall:.1%}.")
     return made

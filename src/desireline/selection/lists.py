@@ -24,6 +24,7 @@ from desireline.selection.strangers import item_predictions
 from desireline.tasks.answers import Wishes, barred, item_lists, left_of, pool, unlike
 from desireline.tasks.nearest import Floats, Nearest, rescored
 from desireline.tasks.questions import Questions, item_histories, without_known_item
+from desireline.training.device import fetched
 from desireline.training.network import Network
 
 Lists: TypeAlias = Iterator[tuple[int, int, NDArray[np.int32], Floats]]
@@ -73,7 +74,7 @@ def _from_all(
 
 @torch.inference_mode()
 def _near(network: Network, index: Nearest, questions: Questions, count: int) -> tuple[NDArray[np.int32], Floats]:
-    unit = F.normalize(network.encode(questions.timeline, questions.place), dim=-1).numpy()
+    unit = fetched(F.normalize(network.encode(questions.timeline, questions.place), dim=-1))
     return rescored(unit_vectors(network), index.candidates(unit, count), unit)
 
 
@@ -82,7 +83,7 @@ def item_vectors(fitted: Fitted, wishes: Wishes) -> Floats | None:
     if wishes.diversity == 0:
         return None
     if isinstance(fitted.predictor, Network):
-        return np.asarray(fitted.predictor.embedding.item_vectors().detach().numpy(), np.float32)
+        return np.asarray(fetched(fitted.predictor.embedding.item_vectors()), np.float32)
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import svds
 

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from desireline.core.errors import SettingError
 from desireline.schema.model import TrainSettings
 from desireline.sequences.vocabulary import FIRST
+from desireline.training.device import beside, fetched, pays_bfloat16
 from desireline.training.losses import binary_loss, cosine, positive_power, sampled_loss, softmax_loss, spread
-from desireline.training.network import Network, pays_bfloat16
+from desireline.training.network import Network
 
 CALIBRATION = 0.75  # t of gBCE, as its authors advise for their data
 FULL_SOFTMAX_ITEMS = 20_000  # above it `loss: auto` samples negatives
@@ -38,7 +39,7 @@ class Negatives:
         return Negatives(seen, torch.from_numpy(share.astype(np.float32)))
 
     def draw(self, count: int, source: str, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """int64 [K] item ids, and float32 [K], the logarithm of each one's probability at one draw.
+        """int64 [K] item ids, and float32 [K], the logarithm of each one's probability at one draw, in main memory.
 
         source : `uniform` from the catalogue, `popularity` as the training events have them, `mixed` half of each, or
         `batch`: the step's own `targets` (any shape), which come as often as the events have them; K ≤ count of these
@@ -74,10 +75,10 @@ def item_loss(
     kept = np.flatnonzero(sums > 0)
     if len(kept) == 0:
         return hidden.sum() * 0, 0
-    weight = torch.from_numpy(weights[kept] / sums[kept, None])
-    target = torch.from_numpy(targets[kept].astype(np.int64))
-    hidden = hidden[torch.from_numpy(kept)]
-    low, smoothing = pays_bfloat16(settings.precision), settings.label_smoothing
+    shares, wanted = weights[kept] / sums[kept, None], targets[kept].astype(np.int64)
+    weight, target = beside(hidden, shares), beside(hidden, wanted)
+    hidden = hidden.index_select(0, beside(hidden, kept))
+    low, smoothing = pays_bfloat16(settings.precision, hidden.device), settings.label_smoothing
     if not samples(settings, network.inputs.items):
         scaled, items = F.normalize(hidden, dim=-1) / settings.temperature, network.embedding.item_vectors()
         value = softmax_loss(scaled, items, target, weight, low)
@@ -85,7 +86,8 @@ def item_loss(
             unit = F.normalize(items, dim=-1)
             value = value + smoothing * spread(scaled, unit[target], weight, unit[FIRST:].mean(0))
         return value, len(kept)
-    drawn, log_q = negatives.draw(settings.negatives, settings.negatives_from, target[weight > 0])
+    told = negatives.draw(settings.negatives, settings.negatives_from, torch.from_numpy(wanted[shares > 0]))
+    drawn, log_q = (tensor.to(hidden.device) for tensor in told)
     scaled, items = cosine(
         hidden, network.embedding.item_vectors(torch.cat([target.flatten(), drawn])), settings.temperature
     )
@@ -118,4 +120,4 @@ def item_scores(network: Network, hidden: Tensor, items: Tensor | None = None) -
     items : what `unit_items` gave, for who asks often: to make it costs as much as to score some users
     """
     items = unit_items(network) if items is None else items
-    return (F.normalize(hidden, dim=-1) @ items.T).numpy()
+    return fetched(F.normalize(hidden, dim=-1) @ items.T)

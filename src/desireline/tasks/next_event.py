@@ -34,6 +34,7 @@ from desireline.tasks.items import Negatives, item_loss, item_scores, unit_items
 from desireline.tasks.questions import EventQuestions, Questions, event_questions, item_histories, training_histories
 from desireline.tasks.recommend import SHOWN, chunked
 from desireline.tasks.stages import Stage
+from desireline.training.device import beside, fetched
 from desireline.training.losses import WaitingTime
 from desireline.training.network import Network
 
@@ -128,12 +129,10 @@ class NextEvent(EventByEvent):
     def loss(
         self, network: Network, hidden: Tensor, places: NDArray[np.int64], labels: EventLabels, settings: TrainSettings
     ) -> tuple[Tensor, int]:
-        event = torch.from_numpy(labels.event[places].astype(np.int64))
-        known = event >= FIRST
-        total = (
-            F.cross_entropy(masked_types(_head(network, "event_type")(hidden[known])), event[known], reduction="sum")
-            / labels.type_scale
-        )
+        event = labels.event[places].astype(np.int64)
+        known = np.flatnonzero(event >= FIRST)
+        logits = masked_types(_head(network, "event_type")(hidden.index_select(0, beside(hidden, known))))
+        total = F.cross_entropy(logits, beside(hidden, event[known]), reduction="sum") / labels.type_scale
         item = labels.item[places]
         if (item >= FIRST).any():
             value, _ = item_loss(
@@ -147,9 +146,11 @@ class NextEvent(EventByEvent):
             total = total + value / labels.item_scale
         if network.inputs.timed:
             gap = labels.gap_s[places]
-            timed = torch.from_numpy(np.isfinite(gap))
+            timed = np.flatnonzero(np.isfinite(gap))
             value = _head(network, "wait").loss(
-                hidden[timed], torch.from_numpy(gap)[timed], torch.from_numpy(labels.censored[places])[timed]
+                hidden.index_select(0, beside(hidden, timed)),
+                beside(hidden, gap[timed]),
+                beside(hidden, labels.censored[places][timed]),
             )
             total = total + value / NORMAL_ENTROPY
         return total, int((event > 0).sum())
@@ -170,7 +171,7 @@ class NextEvent(EventByEvent):
         elapsed, items = elapsed_s(questions), unit_items(network)
         with torch.inference_mode():
             for lo, hi in chunked(len(questions), network.inputs.items):
-                types = masked_types(_head(network, "event_type")(hidden[lo:hi])).double().softmax(-1).numpy()
+                types = fetched(masked_types(_head(network, "event_type")(hidden[lo:hi])).double().softmax(-1))
                 waits = wait_quantiles(network, hidden[lo:hi], elapsed[lo:hi])
                 scores = item_scores(network, _head(network, "item")(hidden[lo:hi]), items)
                 yield lo, hi, EventPrediction(types, scores, waits)
@@ -298,11 +299,11 @@ def wait_quantiles(network: Network, hidden: Tensor, elapsed: NDArray[np.float64
     Read off the distribution on a grid of GRID points, evenly spaced in log(1 + seconds) up to twenty years.
     """
     grid = torch.expm1(torch.linspace(0, float(np.log1p(LONGEST_S)), GRID))
-    passed = _head(network, "wait").cdf(hidden, grid).double().numpy()  # [Q, GRID]
+    passed = fetched(_head(network, "wait").cdf(hidden, grid.to(hidden.device)).double())  # [Q, GRID]
     passed = np.maximum.accumulate(passed, axis=1)
     points = grid.double().numpy()
     waits = remaining(passed, np.arange(len(hidden)), points, 1 / LONGEST_S, np.maximum(elapsed, 0.0))
-    read_at = np.interp(LEVELS, np.linspace(0, 1, 101), _head(network, "wait").levels.numpy())
+    read_at = np.interp(LEVELS, np.linspace(0, 1, 101), fetched(_head(network, "wait").levels))
     place = np.clip((read_at - LEVELS[0]) / (LEVELS[1] - LEVELS[0]), 0, len(LEVELS) - 1)
     low = np.minimum(place.astype(np.int64), len(LEVELS) - 2)
     return np.asarray(waits[:, low] + (place - low) * (waits[:, low + 1] - waits[:, low]), np.float64)

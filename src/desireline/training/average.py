@@ -21,8 +21,9 @@ class Average:
         self.decay, self.weights = decay, dict(weights)
         self.dense = [name for name in weights if name not in rowwise]
         self.values = {name: w.detach().clone() for name, w in weights.items()}
-        self.moved = {name: torch.zeros(len(weights[name]), dtype=torch.int64) for name in sorted(rowwise)}
-        self.logs = torch.zeros(1, dtype=torch.float64)  # of the product of all decays up to each step
+        device = next((w.device for w in weights.values()), None)
+        self.moved = {n: torch.zeros(len(weights[n]), dtype=torch.int64, device=device) for n in sorted(rowwise)}
+        self.logs = torch.zeros(1, dtype=torch.float64, device=device)  # of the product of all decays up to each step
         self.step = 0
 
     def before(self, changing: Mapping[str, Tensor]) -> None:
@@ -45,8 +46,8 @@ class Average:
 
     def whole(self) -> dict[str, Tensor]:
         """All averages, up to date."""
-        for name in self.moved:
-            self._catch_up(name, torch.arange(len(self.moved[name])))
+        for name, moved in self.moved.items():
+            self._catch_up(name, torch.arange(len(moved), device=moved.device))
         return self.values
 
     def load(self, values: Mapping[str, Tensor], step: int) -> None:
@@ -61,7 +62,8 @@ class Average:
     def _reach(self, step: int) -> None:
         """Know the decays up to a step."""
         more = torch.tensor([self.decay_at(s) for s in range(len(self.logs), step + 1)], dtype=torch.float64)
-        self.logs = torch.cat([self.logs, self.logs[-1] + more.clamp(min=1e-30).log().cumsum(0)])
+        further = more.to(self.logs.device).clamp(min=1e-30).log().cumsum(0)
+        self.logs = torch.cat([self.logs, self.logs[-1] + further])
 
     def _catch_up(self, name: str, rows: Tensor) -> None:
         value, weight, moved = self.values[name], self.weights[name].detach(), self.moved[name]

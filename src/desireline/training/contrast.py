@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from desireline.sequences.batches import Batch
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import UNKNOWN
+from desireline.training.device import beside
 from desireline.training.network import Network
 
 KEPT, MASKED, REORDERED = 0.6, 0.3, 0.6  # shares of a window: the authors' middle values
@@ -27,18 +28,18 @@ def contrast(network: Network, sequences: Sequences, batch: Batch, temperature: 
     """
     first, size = spans(batch)
     if len(first) < 2:
-        return torch.zeros(())
+        return network.embedding.items.weight.new_zeros(())
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     seen = []
     for _ in range(2):
         index, masked = view(first, size, rng)
         columns = network.columns(sequences, index)
-        columns["item"][torch.from_numpy(masked)] = UNKNOWN
-        lengths = torch.from_numpy((index >= 0).sum(1))
+        columns["item"][beside(columns["item"], masked)] = UNKNOWN
+        lengths = beside(columns["item"], (index >= 0).sum(1))
         seen.append(F.normalize(network.encoder.latest(network.events(columns), lengths), dim=-1))
     states = torch.cat(seen)  # [2·S, d]
     scores = (states @ states.T / temperature).fill_diagonal_(-torch.inf)
-    other = torch.arange(len(states)).roll(len(first))
+    other = torch.arange(len(states), device=states.device).roll(len(first))
     return F.cross_entropy(scores, other)
 
 

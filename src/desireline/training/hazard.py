@@ -32,11 +32,11 @@ class Hazard(nn.Module):
 
     def fit(self, waits: Tensor, ended: Tensor) -> None:
         """Edges from waits [N] that `ended` [N], about as many in each piece; hazards start at each piece's own."""
-        pieces = len(self.edges)
+        pieces, waits = len(self.edges), waits.to(self.edges.device)
         seen = waits[ended].double()
         if len(seen) == 0:
             return
-        share = torch.linspace(0, 1, pieces + 1, dtype=torch.float64)[:-1]
+        share = torch.linspace(0, 1, pieces + 1, dtype=torch.float64, device=seen.device)[:-1]
         edges = torch.quantile(seen[torch.randperm(len(seen))[:100_000]], share)
         edges[0] = 0.0
         least = max(float(seen.max()) * 1e-6, 1e-9)
@@ -71,7 +71,7 @@ class Hazard(nn.Module):
 
     def _passed(self, times: Tensor) -> Tensor:
         """float64 [T, pieces]: how long each piece was gone through by `times` [T]."""
-        ends = torch.cat([self.edges[1:], torch.full((1,), torch.inf, dtype=torch.float64)])
+        ends = torch.cat([self.edges[1:], self.edges.new_full((1,), torch.inf)])
         return (torch.minimum(times[:, None], ends) - self.edges).clamp(min=0)
 
     def _piece(self, times: Tensor) -> Tensor:

@@ -95,7 +95,8 @@ def train(
             begun = time.perf_counter()
             torch.manual_seed(seed * 1_000_003 + done.epochs)
             model.train()
-            summed, seen = 0.0, 0
+            seen = 0
+            losses: list[Tensor] = []  # read at the epoch's end: to read each would wait for the device at each step
             for batch in epoch_batches(done.epochs):
                 value, targets = loss(batch)
                 if targets == 0:
@@ -105,8 +106,10 @@ def train(
                 average.before(optimiser.clipped())
                 optimiser.step(settings.lr * _pace(average.step / steps, settings.warmup))
                 average.after()
-                summed, seen = summed + float(value.detach()), seen + targets
+                losses.append(value.detach())
+                seen += targets
                 advance(targets)
+            summed = math.fsum(torch.stack(losses).tolist()) if losses else 0.0
             if not math.isfinite(summed):
                 raise ModelError(
                     f"The loss is no longer finite in epoch {done.epochs + 1}: lower the learning rate (--set "
@@ -231,6 +234,11 @@ class Optimiser:
         found: dict[str, Any] = part.state[parameter]
         return found
 
+    def take_back(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
+        """One number or moment of a weight as `state` gave it; each optimiser says where it wants its steps counted."""
+        held = self.state(parameter)
+        held[key] = value.to(held[key].device if key in held else parameter.device)
+
 
 def _save(
     path: Path,
@@ -267,7 +275,7 @@ def _resume(
                 best[name].copy_(file.get_tensor(f"best/{name}"))
                 for key in ("step", "exp_avg", "exp_avg_sq", "sum"):
                     if f"{key}/{name}" in names:
-                        optimiser.state(parameter)[key] = file.get_tensor(f"{key}/{name}")
+                        optimiser.take_back(parameter, key, file.get_tensor(f"{key}/{name}"))
             averages = {name: file.get_tensor(f"average/{name}") for name in parameters}
             average.load(averages, int(file.metadata()["step"]))
     except (SafetensorError, KeyError, RuntimeError) as error:

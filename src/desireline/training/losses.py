@@ -18,7 +18,8 @@ from desireline.training.kernels import across_rows, exp_and_sum, unit_rows
 
 RARE = 12.0  # logit of a wait of 0 in a log that has none
 LEAST_PIT = 200  # fewer observed waits say too little of how a forecast errs
-CHUNK = 512  # tokens, at most, whose scores over the whole catalogue stand in memory at once
+CHUNK = 512  # tokens, at most, whose scores over the whole catalogue stand in memory at once on a processor
+CELLS = 1 << 28  # and scores on a card, which is idle between small products
 GRAIN = 64  # chunks are multiples of it: a product of a new shape costs its compilation
 
 
@@ -34,7 +35,8 @@ class _Softmax(torch.autograd.Function):
         kind = torch.bfloat16 if low else torch.float32
         table, lengths = unit_rows(items, kind, GRAIN * math.ceil(len(items) / GRAIN))
         tokens = len(hidden)
-        size = GRAIN * math.ceil(tokens / (GRAIN * math.ceil(tokens / CHUNK)))  # of equal chunks
+        most = CHUNK if items.device.type == "cpu" else GRAIN * max(1, CELLS // (GRAIN * len(table)))
+        size = GRAIN * math.ceil(tokens / (GRAIN * math.ceil(tokens / most)))  # of equal chunks
         spare = -tokens % size  # weightless rows fill up the last one
         filled = F.pad(hidden, (0, 0, 0, spare))
         share = F.pad(weights.sum(dim=1), (0, spare))  # [T], 1 for a token with a target, 0 for one without

@@ -19,10 +19,12 @@ from desireline.sequences.batches import Batch, filled, places_within
 from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import FIRST
+from desireline.training.device import beside
 
 Ints: TypeAlias = NDArray[np.int64]
 
 TOKENS, PIECE = 8_192, 256  # events read side by side, and of one user at a time: what they need stays in the cache
+TOKENS_ON_CARD = 65_536  # a card is idle with fewer
 LONGEST = 1_024  # events of one user read at once where only the last is asked: attention holds their square
 
 
@@ -69,19 +71,21 @@ class Network(nn.Module):
         else:
             taken = {name: np.where(index < 0, 0, sequences[name][held]).astype(np.int64) for name in (*names, "time")}
             before = sequences["time"][np.maximum(held - 1, 0)]
-        columns = {name: torch.from_numpy(array) for name, array in taken.items()}
+        place = self.embedding.items.weight
+        columns = {name: beside(place, array) for name, array in taken.items()}
         owner = np.searchsorted(sequences.offsets, held, side="right") - 1
         first = (sequences.offsets[owner] == held) | (index < 0)
         gap = np.where(first, -1.0, (taken["time"] - before) / 1e6)
-        columns["gap"] = torch.from_numpy(gap.astype(np.float32))
+        columns["gap"] = beside(place, gap.astype(np.float32))
         return columns
 
     def forward(self, sequences: Sequences, batch: Batch) -> tuple[Tensor, NDArray[np.int64]]:
         """Hidden states [T, d] of the batch's events and their places [T] in the sequences."""
         index = batch.index.numpy()
-        hidden = self._read(self.events(self.columns(sequences, index)), batch.start)
-        valid = index >= 0
-        return hidden[torch.from_numpy(valid)], index[valid]
+        events = self.events(self.columns(sequences, index))
+        hidden = self._read(events, batch.start.to(events.x.device)).flatten(0, 1)
+        valid = np.flatnonzero(index.ravel() >= 0)
+        return hidden.index_select(0, beside(hidden, valid)), index.ravel()[valid]
 
     def _read(self, events: Events, start: Tensor) -> Tensor:
         """The encoder's hidden states, in training through a copy of its weights in bfloat16 where that is asked for.
@@ -99,7 +103,7 @@ class Network(nn.Module):
     @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
         """Hidden states [Q, d] right after the events at `places` [Q], from all earlier events that they depend on."""
-        answer = torch.zeros(len(places), self.encoder.d_model)
+        answer = self._room(len(places))
         owner = np.searchsorted(sequences.offsets, places, side="right") - 1
         order = np.lexsort((places, owner))
         users, first = np.unique(owner[order], return_index=True)
@@ -109,47 +113,52 @@ class Network(nn.Module):
             begin = np.maximum(begin, places[order[first]] - (reach - 1))
         needed = places[order[first + asked - 1]] - begin + 1  # events to read of each user
         at_once = (asked == 1) & (needed <= max(PIECE, min(reach or 0, LONGEST)))
+        tokens = TOKENS if answer.device.type == "cpu" else TOKENS_ON_CARD
         by_length = np.argsort(needed, kind="stable")
         latest, rolling = by_length[at_once[by_length]], by_length[~at_once[by_length]]
-        for lo, hi in filled(needed[latest], TOKENS):
+        for lo, hi in filled(needed[latest], tokens):
             group = latest[lo:hi]
-            answer[torch.from_numpy(order[first[group]])] = self._latest(sequences, begin[group], needed[group])
-        for lo, hi in filled(np.minimum(needed[rolling], PIECE), TOKENS):
+            answer[beside(answer, order[first[group]])] = self._latest(sequences, begin[group], needed[group])
+        for lo, hi in filled(np.minimum(needed[rolling], PIECE), tokens):
             group = rolling[lo:hi]
             here = order[np.repeat(first[group], asked[group]) + places_within(asked[group])]
             row = np.repeat(np.arange(len(group)), asked[group])
             inside = places[here] - begin[group][row]
-            answer[torch.from_numpy(here)] = self._all(sequences, begin[group], needed[group], row, inside)
+            answer[beside(answer, here)] = self._all(sequences, begin[group], needed[group], row, inside)
         return answer
 
     def _latest(self, sequences: Sequences, begin: Ints, needed: Ints) -> Tensor:
         """Hidden states of users [B] after the last of their `needed` events from place `begin`."""
         place = np.arange(int(needed.max()))
         index = np.where(place < needed[:, None], begin[:, None] + place, -1)
-        return self.encoder.latest(self.events(self.columns(sequences, index)), torch.from_numpy(needed))
+        events = self.events(self.columns(sequences, index))
+        return self.encoder.latest(events, beside(events.x, needed))
 
     def _all(self, sequences: Sequences, begin: Ints, needed: Ints, row: Ints, inside: Ints) -> Tensor:
         """Hidden states at places `inside` of the rows `row`, users read in pieces by a carried state."""
-        answer = torch.zeros(len(row), self.encoder.d_model)
+        answer = self._room(len(row))
         longest = int(needed.max())
         alive = np.arange(len(begin))
         state = self.encoder.initial(len(alive)) if longest > PIECE else {}
         for lo in range(0, longest, PIECE):
             kept = needed[alive] > lo
             if not kept.all():
-                alive, state = alive[kept], {name: t[torch.from_numpy(kept)] for name, t in state.items()}
+                alive, state = alive[kept], {name: t[beside(t, kept)] for name, t in state.items()}
             place = lo + np.arange(min(PIECE, longest - lo))
             index = np.where(place < needed[alive, None], begin[alive, None] + place, -1)
             events = self.events(self.columns(sequences, index))
             if longest <= PIECE:  # read at once: no state is carried
-                hidden = self.encoder(events, torch.zeros(index.shape, dtype=torch.int64))
+                hidden = self.encoder(events, torch.zeros_like(events.item))
             else:
-                lengths = torch.from_numpy(np.minimum(needed[alive] - lo, len(place)))
+                lengths = beside(answer, np.minimum(needed[alive] - lo, len(place)))
                 hidden, state = self.encoder.extend(events, lengths, state)
             here = np.flatnonzero((inside >= lo) & (inside < lo + len(place)))
-            found = hidden[torch.from_numpy(np.searchsorted(alive, row[here])), torch.from_numpy(inside[here] - lo)]
-            answer[torch.from_numpy(here)] = found
+            found = hidden[beside(answer, np.searchsorted(alive, row[here])), beside(answer, inside[here] - lo)]
+            answer[beside(answer, here)] = found
         return answer
+
+    def _room(self, rows: int) -> Tensor:
+        return self.embedding.items.weight.new_zeros(rows, self.encoder.d_model)
 
     def events(self, columns: Mapping[str, Tensor]) -> Events:
         """What the encoder reads."""
@@ -159,10 +168,3 @@ class Network(nn.Module):
     def parameters_count(self) -> int:
         """Learnt numbers."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-
-def pays_bfloat16(precision: str) -> bool:
-    """Whether products run in bfloat16: when asked for, or by itself where the processor multiplies it natively."""
-    if precision == "auto":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return precision == "bfloat16"

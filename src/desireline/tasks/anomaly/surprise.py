@@ -37,6 +37,7 @@ from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.anomaly.surprise_kernels import item_rows, silences, wait_rows
 from desireline.tasks.next_event import masked_types
+from desireline.training.device import beside, fetched
 from desireline.training.network import Network
 
 Ints = NDArray[np.int64]
@@ -149,7 +150,7 @@ def surprise(
         for part in _parts(network, sequences, from_us):
             hidden = network.encode(part.history, part.place)
             scored = part.last == 0
-            event, after = part.event[scored], hidden[torch.from_numpy(scored)]
+            event, after = part.event[scored], hidden[beside(hidden, scored)]
             drawn = _uniform(draws[part.user[scored]], event - sequences.offsets[part.user[scored]])
             _types(network, after, event, sequences, drawn[0], out.heads["type"])
             items.score(network, after, event, sequences, drawn[1], out.heads["item"])
@@ -237,14 +238,14 @@ def _types(
 ) -> None:
     kind = sequences["event"][event].astype(np.int64)
     known = np.flatnonzero(kind >= FIRST)
-    event, target = event[known], torch.from_numpy(kind[known])[:, None]
-    logs = masked_types(_head(network, "type")(hidden[torch.from_numpy(known)])).log_softmax(-1)  # [T, types]
+    event, target = event[known], beside(hidden, kind[known])[:, None]
+    logs = masked_types(_head(network, "type")(hidden[beside(hidden, known)])).log_softmax(-1)  # [T, types]
     shares, own = logs.exp(), logs.gather(1, target)
     below = torch.where(logs < own, shares, 0).sum(1)
     ties = torch.where(logs == own, shares, 0).sum(1)
-    out.nats[event] = -own[:, 0].numpy()
-    out.expected[event] = -torch.where(shares > 0, shares * logs, 0).sum(1).numpy()
-    out.p[event] = (below + torch.from_numpy(drawn[known]) * ties).numpy()
+    out.nats[event] = -fetched(own[:, 0])
+    out.expected[event] = -fetched(torch.where(shares > 0, shares * logs, 0).sum(1))
+    out.p[event] = fetched(below) + drawn[known] * fetched(ties)
 
 
 @dataclass(frozen=True)
@@ -290,18 +291,18 @@ class ItemTable:
         """Fill in `out` at the places `event` [T] of the events that came after hidden states [T, d]."""
         item = sequences["item"][event].astype(np.int64)
         known = np.flatnonzero((item >= FIRST) & (item < len(self.place)))
-        candidates = self.unit[torch.from_numpy(self.ids)].T.contiguous()
+        candidates = self.unit[beside(self.unit, self.ids)].T.contiguous()
         size = max(16, SCORES // max(1, len(self.ids)))
-        scores = torch.empty(size, len(self.ids))
+        scores = self.unit.new_empty(size, len(self.ids))
         for lo in range(0, len(known), size):
             rows = known[lo : lo + size]
-            h = F.normalize(_head(network, "item")(hidden[torch.from_numpy(rows)]), dim=-1)
-            own = (h * self.unit[torch.from_numpy(item[rows])]).sum(1).numpy()
+            h = F.normalize(_head(network, "item")(hidden[beside(hidden, rows)]), dim=-1)
+            own = fetched((h * self.unit[beside(h, item[rows])]).sum(1))
             held = scores[: len(rows)]
             torch.mm(h, candidates, out=held)
             found = np.empty((len(rows), 3), np.float32)
             place, draws = self.place[item[rows]], drawn[rows]
-            over_blocks(len(rows), partial(item_rows, held.numpy(), own, place, draws, self.weight, found))
+            over_blocks(len(rows), partial(item_rows, fetched(held), own, place, draws, self.weight, found))
             out.nats[event[rows]], out.expected[event[rows]], out.p[event[rows]] = found.T
 
 
@@ -317,7 +318,7 @@ def _waits(
     """Fill in the waits of a part's events, and the silences after its users' last ones."""
     head, time = _head(network, "wait"), sequences["time"]
     weight, mean, deviation, _ = head.mixture(hidden)
-    parts = np.stack([weight.numpy(), mean.numpy(), deviation.numpy()], axis=1).astype(np.float64)  # [P, 3, parts]
+    parts = np.stack([fetched(t) for t in (weight, mean, deviation)], axis=1).astype(np.float64)  # [P, 3, parts]
     centre, scale = float(head.centre), float(head.scale)
     scored = np.flatnonzero(part.last == 0)
     event = part.event[scored]

@@ -33,6 +33,7 @@ from desireline.tasks.churn.models import logistic
 from desireline.tasks.churn.questions import ChurnQuestions, churn_questions
 from desireline.tasks.interface import Baseline, Chunks, Measured
 from desireline.tasks.stages import Stage
+from desireline.training.device import beside, fetched
 from desireline.training.hazard import Hazard
 from desireline.training.network import Network
 
@@ -145,9 +146,10 @@ class Churn:
         kept = np.isfinite(wait)
         if not kept.any():
             return hidden.sum() * 0.0, 0
-        at = torch.from_numpy(kept)
         value = _hazard(network).loss(
-            hidden[at], torch.from_numpy(wait[kept]), torch.from_numpy(labels.ended[places][kept])
+            hidden.index_select(0, beside(hidden, np.flatnonzero(kept))),
+            beside(hidden, wait[kept]),
+            beside(hidden, labels.ended[places][kept]),
         )
         return value, int(kept.sum())
 
@@ -177,8 +179,8 @@ class Churn:
         until = silent + (questions.of.gap_us + questions.horizon_us) / DAY_US
         hazard = _hazard(network)
         with torch.inference_mode():
-            odds = hazard.log_odds_away(hidden, torch.from_numpy(silent), torch.from_numpy(until))
-        yield 0, len(questions), questions.level.log_odds + (hazard.shift + hazard.scale * odds).numpy()
+            odds = hazard.log_odds_away(hidden, beside(hidden, silent), beside(hidden, until))
+        yield 0, len(questions), questions.level.log_odds + fetched(hazard.shift + hazard.scale * odds)
 
     def measure(self, chunks: Chunks, questions: ChurnQuestions, schema: Schema, masks_seen: bool) -> Measured:
         odds = np.concatenate([predicted for _, _, predicted in chunks] or [np.empty(0)])

@@ -1,0 +1,47 @@
+"""Where networks train and answer: the processor, or a CUDA card where there is one.
+
+Logs, questions and answers stay NumPy arrays in main memory; a network takes what it reads to its own device, and who
+wants its answer as an array fetches it from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from desireline.core.errors import SettingError
+from desireline.schema.model import TrainSettings
+
+
+def device_of(settings: TrainSettings) -> torch.device:
+    """The device that the settings name; `auto`: a CUDA card, else the processor. Raises SettingError without one."""
+    there = torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
+        raise SettingError(
+            "device is cuda, but PyTorch finds no CUDA card here: install a CUDA build of PyTorch and the card's "
+            "driver, or set device to auto."
+        )
+    return torch.device("cuda" if there and settings.device != "cpu" else "cpu")
+
+
+def pays_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether products run in bfloat16: when asked for, or by itself where the device multiplies it natively."""
+    if precision == "auto" and device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if precision == "auto":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return precision == "bfloat16"
+
+
+def beside(tensor: Tensor, array: NDArray[Any]) -> Tensor:
+    """An array as a tensor where another one lies; on the processor it shares the array's memory."""
+    return torch.from_numpy(array).to(tensor.device)
+
+
+def fetched(tensor: Tensor) -> NDArray[Any]:
+    """A tensor, wherever it lies, as an array; one on the processor shares its memory."""
+    found: NDArray[Any] = tensor.detach().cpu().numpy()
+    return found
