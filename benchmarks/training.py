@@ -116,9 +116,16 @@ def plans(
 
 
 def run(
-    name: str, threads: int, epochs: int, users: int | None, batch_users: int, negatives: int
+    name: str,
+    threads: int,
+    epochs: int,
+    users: int | None,
+    batch_users: int,
+    negatives: int,
+    leave: Callable[[str], bool] = lambda model: False,
 ) -> list[dict[str, Any]]:
-    """The rows of one log with one number of threads, one size of steps and one loss, in turn."""
+    """The rows of one log with one number of threads, one size of steps and one loss, in turn, but for models to leave
+    out."""
     log = LOGS[name]
     source = BENCH / "training" / f"{name.split()[-1].lower()}.parquet"
     truth = halves(log.made(users), source)
@@ -130,6 +137,8 @@ def run(
     for model, (words, environment) in plans(
         arguments, round(batch_users * targets / len(counts)), batch_users, negatives
     ).items():
+        if leave(model):
+            continue
         out.unlink(missing_ok=True)
         limits = {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
         load = os.getloadavg()[0]

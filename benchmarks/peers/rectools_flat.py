@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 WIDTH, LAYERS, HEADS, DROPOUT = 64, 2, 2, 0.2
 SEED = 0
 TOP = 10
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def tensors_of(table: pd.DataFrame) -> tuple[Tensor, ...]:
@@ -44,7 +45,7 @@ def network_of(items: int, length: int) -> FlatSASRecNet:
     for weight in network.parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.02)
-    return network
+    return network.to(DEVICE)
 
 
 def train(network: FlatSASRecNet, data: SequenceBatchDataset, epochs: int, users: int, negatives: int) -> Pace:
@@ -53,15 +54,18 @@ def train(network: FlatSASRecNet, data: SequenceBatchDataset, epochs: int, users
     sampler = _NegativeSampler(network.n_items, negatives)
     pace = Pace()
     for _ in range(epochs):
-        for batch in DataLoader(data, batch_size=users, shuffle=True):
+        for held in DataLoader(data, batch_size=users, shuffle=True):
+            pace.step(int((held["y"] > 0).sum()))
+            batch = {name: value.to(DEVICE) for name, value in held.items()}
             real = batch["y"] > 0
-            pace.step(int(real.sum()))
             logits = network(sampler(batch) if negatives else batch)
             place = 0 if negatives else batch["y"] - 1  # of the target among the logits
             loss = cross_entropy(logits.flatten(0, 1), torch.where(real, place, -1).flatten(), ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return pace
 
 
@@ -72,7 +76,7 @@ def best(network: FlatSASRecNet, windows: Tensor, owners: Tensor, seen: Tensor, 
     catalogue = network.all_item_embeddings()
     found = []
     for lo in range(0, len(windows), users):
-        scores = network.encode_last(windows[lo : lo + users]) @ catalogue.T
+        scores = (network.encode_last(windows[lo : lo + users].to(DEVICE)) @ catalogue.T).cpu()
         begin, end = torch.searchsorted(owners, torch.tensor([lo, lo + users])).tolist()
         scores[owners[begin:end] - lo, seen[begin:end]] = -torch.inf
         found.append(scores.topk(TOP, dim=1).indices)

@@ -83,6 +83,8 @@ def main() -> None:
     )
     wall, processor = time.perf_counter(), time.process_time()
     model.fit(kept)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     steps = next(c for c in model.fit_trainer.callbacks if isinstance(c, Steps))  # it trains by a copy of the trainer
     fitted = steps.pace.told() | {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
     wall = time.perf_counter()
