@@ -1,6 +1,6 @@
 """What a scan finds of planted attacks: family × intensity × detector, beside PyOD on the same measures.
 
-    python -m benchmarks.anomaly [SET...] [--quick] [--json] [--install]
+    python -m benchmarks.anomaly [SET...] [--quick] [--kinds] [--json] [--install]
 
 Sets: online-retail-ii (carried by the package) and taobao (research use: read from DESIRELINE_DATA or the folder
 `shared/data` beside the repository). Into the window after the default cut one family at a time is planted, with a
@@ -13,6 +13,9 @@ the network's surprise), `surprise` (the network's alone), and PyOD 3.6 on the a
 environment). Families of `TUNED` were looked at when constants were set; the rest was held out from that, though it was
 known by its description. `together` plants all held-out families at once, in the middle intensity, for precision@100.
 `placebo` plants nothing but PLACEBOS draws of the control.
+`kind named` is the share of the planted accounts among the CAPACITY most suspicious that stand there under a kind that
+is right for their family (`attacks.Family`), `own kind` under the family's own. `--kinds` counts nothing else, family
+by kind, in the middle intensity and by `facts+groups` alone, so that no network is trained; it is not recorded.
 `detection` asks four times within the window how many acts an account had done when it first was among the 1 % most
 suspicious. Writes benchmarks/results/anomaly.json.
 """
@@ -33,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import betaincinv
 
 from benchmarks.ingest import show
 from benchmarks.quality import SETS as LOGS
@@ -43,10 +47,10 @@ from desireline.evaluation.detection import auroc, detection_metrics
 from desireline.evaluation.result import Metric
 from desireline.events.clean import Limits
 from desireline.events.frame import ORDER
-from desireline.selection.fitted import Fitted
-from desireline.sequences.prepared import iso
+from desireline.sequences.prepared import Prepared, iso, prepare
 from desireline.tasks import TASKS
 from desireline.tasks.anomaly.attacks import FAMILIES, missing, planted
+from desireline.tasks.anomaly.fact import KINDS
 from desireline.tasks.anomaly.facts import FACTS
 from desireline.tasks.anomaly.questions import (
     NOT_PLANTED,
@@ -59,7 +63,7 @@ from desireline.tasks.anomaly.questions import (
 )
 from desireline.tasks.anomaly.replay import Material, material
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
-from desireline.tasks.anomaly.suspicion import suspicion
+from desireline.tasks.anomaly.suspicion import Suspicion, suspicion
 from desireline.tasks.anomaly.task import RULES, surprise_measures
 from desireline.tasks.stages import stages
 from desireline.training.network import Network
@@ -74,6 +78,7 @@ DRAWS = {"low": 1, "middle": 2, "high": 1}
 PLACEBOS, PLACEBO_SHARE = 6, 0.05  # draws of placebos alone, and their share of the active accounts
 TIMES = 4  # within the window, for the events to detection
 CAPACITY = 100
+NAMING = ("facts+groups", "gru")  # detectors that name a kind
 RESAMPLES = 300
 TITLE = "Planted attacks: family × intensity × detector"
 NOTES = [
@@ -92,11 +97,12 @@ NETWORK = {"d_model": "64", "layers": "1", "epochs": "6", "evaluate.seeds": "1"}
 
 @dataclass(frozen=True)
 class Base:
-    """A set's log, ready to plant into."""
+    """A set's log, ready to plant into; without a network where nobody asks for one."""
 
     name: str
     workspace: Workspace
-    fitted: Fitted
+    prepared: Prepared
+    network: Network | None
     events: pl.DataFrame
     material: Material
     begin: datetime
@@ -109,34 +115,43 @@ class Base:
         return len(self.material.active()[0])
 
 
-def base_of(name: str, quick: bool) -> Base:
-    """Ingest a set and train its network, unless both stand already."""
+def base_of(name: str, quick: bool, trained: bool = True) -> Base:
+    """Ingest a set and, if it is asked for, train its network, unless both stand already."""
     folder = BENCH / (f"{name}-quick" if quick else name)
     if not (folder / "desireline.yaml").exists():
         source = LOGS[name]["source"]()
         init_workspace(folder, source=source)[0].ingest(source)
     settings = NETWORK | ({"epochs": "1", "d_model": "16"} if quick else {})
     workspace = open_workspace(folder).with_settings(settings)
-    task = TASKS["anomaly"]
-    if not any(m["task"] == "anomaly" for m in workspace.models()):
-        workspace.fit("anomaly", "gru")
-    from desireline.selection import deploy
-
-    fitted = deploy.current(folder, workspace.schema, "anomaly", None)
-    prepared = fitted.prepared
-    schema, at = task.settled(folder, workspace.schema, prepared.cut, True)
+    prepared, network = _learned(workspace) if trained else (_prepared(workspace), None)
+    schema, at = TASKS["anomaly"].settled(folder, workspace.schema, prepared.cut, True)
     limits = Limits.from_json(prepared.counts["limits"])
     test = stages(folder, schema, "temporal", at)[1]
     end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=test.until_us)
     events = possible(read_before(prepared, end), limits)
     ready = material(events, schema, at, end, limits.resolution_us)
-    return Base(name, workspace, fitted, events, ready, at, end, limits.resolution_us)
+    return Base(name, workspace, prepared, network, events, ready, at, end, limits.resolution_us)
+
+
+def _learned(workspace: Workspace) -> tuple[Prepared, Network]:
+    if not any(m["task"] == "anomaly" for m in workspace.models()):
+        workspace.fit("anomaly", "gru")
+    from desireline.selection import deploy
+
+    fitted = deploy.current(workspace.folder, workspace.schema, "anomaly", None)
+    assert isinstance(fitted.predictor, Network)
+    return fitted.prepared, fitted.predictor
+
+
+def _prepared(workspace: Workspace) -> Prepared:
+    schema, at = TASKS["anomaly"].settled(workspace.folder, workspace.schema, workspace.cut(), False)
+    return prepare(workspace.folder, schema, at)
 
 
 def questions_of(base: Base, families: list[str], intensity: str, share: float, draw: int) -> AnomalyQuestions:
     """The accounts of the window with families planted among them."""
     count = max(1, round(share * base.active))
-    schema = base.fitted.prepared.schema
+    schema = base.prepared.schema
     found = planted(base.material, schema, families, intensity, count, draw)
     return asked_with(base, found.events, dict(found.truth.select("user", "family").iter_rows()), base.end)
 
@@ -144,28 +159,55 @@ def questions_of(base: Base, families: list[str], intensity: str, share: float, 
 def asked_with(base: Base, extra: pl.DataFrame, family: dict[str, str], end: datetime) -> AnomalyQuestions:
     """The questions as of `end`, with planted events and whose they are."""
     both = pl.concat([base.events, extra.select(base.events.columns)]).sort("bucket", *ORDER)
-    prepared = base.fitted.prepared
+    prepared = base.prepared
     made = asked(both, prepared, prepared.schema, base.begin, end)
     names = [family.get(user, NOT_PLANTED) for user in made.scan.users]
     return replace(made, family=pl.Series("family", names, dtype=pl.String))
 
 
-def scores_of(base: Base, questions: AnomalyQuestions, pyod: bool) -> dict[str, np.ndarray]:
-    """Detector -> float64 [accounts]."""
-    found = {name: rule(questions.scan).score for name, rule in RULES.items()}
-    network = base.fitted.predictor
-    assert isinstance(network, Network)
-    found["gru"], found["surprise"] = with_surprise(network, questions)
-    return found | (pyod_scores(questions) if pyod else {})
-
-
-def with_surprise(network: Network, questions: AnomalyQuestions) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [accounts] each: measures, groups and surprise together, as the task has it, and surprise alone."""
+def suspicions_of(base: Base, questions: AnomalyQuestions) -> dict[str, Suspicion]:
+    """Detector -> what it suspects of the accounts: every row of the task, and the network's surprise alone."""
     scanned = questions.scan
-    rows = surprise_measures(network, questions)
+    found = {name: rule(scanned) for name, rule in RULES.items()}
+    if base.network is None:
+        return found
+    rows = surprise_measures(base.network, questions)
     both = pl.concat([scanned.facts, rows], how="horizontal")
-    whole = suspicion(both, FACTS | SURPRISES, scanned.activity, scanned.grouped, scanned.old)
-    return whole.score, suspicion(rows, SURPRISES, scanned.activity, None, scanned.old).score
+    found["gru"] = suspicion(both, FACTS | SURPRISES, scanned.activity, scanned.grouped, scanned.old)
+    found["surprise"] = suspicion(rows, SURPRISES, scanned.activity, None, scanned.old)
+    return found
+
+
+def scores_of(found: dict[str, Suspicion], questions: AnomalyQuestions, pyod: bool) -> dict[str, np.ndarray]:
+    """Detector -> float64 [accounts], those of PyOD beside ours if they are asked for."""
+    return {name: one.score for name, one in found.items()} | (pyod_scores(questions) if pyod else {})
+
+
+def named(questions: AnomalyQuestions, found: Suspicion) -> pl.DataFrame:
+    """A row a planted attacker among the CAPACITY most suspicious: `family`, and the kind it stands there as."""
+    first = np.argsort(-found.score, kind="stable")[:CAPACITY]
+    first = first[questions.truth[first] == 1]
+    kinds = [list(KINDS)[column] for column in found.kinds[first].argmin(axis=1)]
+    return pl.DataFrame({"family": questions.family.gather(first), "kind": pl.Series(kinds, dtype=pl.String)})
+
+
+def naming(told: pl.DataFrame) -> dict[str, Any]:
+    """`kind named` and `own kind` of the rows of `named`, with the intervals of Jeffreys, and how many of each kind.
+
+    Accounts count as independent, though those of a group are named together: the intervals are a little narrow.
+    """
+    pairs = list(told.select("family", "kind").iter_rows())
+    right = sum(kind in FAMILIES[family].kinds for family, kind in pairs)
+    own = sum(kind == FAMILIES[family].kind for family, kind in pairs)
+    counts = {kind: sum(one == kind for _, one in pairs) for kind in KINDS}
+    return {"kind named": _share(right, len(pairs)), "own kind": _share(own, len(pairs)), "kinds": counts}
+
+
+def _share(right: int, of: int) -> dict[str, float | None]:
+    if of == 0:
+        return {"value": None, "low": None, "high": None}
+    low, high = betaincinv(right + 0.5, of - right + 0.5, [0.025, 0.975])
+    return {"value": round(right / of, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
 def pyod_scores(questions: AnomalyQuestions) -> dict[str, np.ndarray]:
@@ -236,12 +278,15 @@ def run(name: str, quick: bool, pyod: bool, keep: Callable[[dict[str, Any]], Non
     }
 
     def tables(planted_families: list[str], intensity: str, share: float) -> dict[str, Any]:
-        parts = []
+        parts, told = [], []
         for draw in range(1 if quick else DRAWS[intensity]):
             questions = questions_of(base, [*planted_families, PLACEBO], intensity, share, draw)
-            parts.append((questions, scores_of(base, questions, pyod)))
+            suspected = suspicions_of(base, questions)
+            parts.append((questions, scores_of(suspected, questions, pyod)))
+            told.append({detector: named(questions, suspected[detector]) for detector in NAMING})
         say(f"{name}: {intensity} {', '.join(planted_families)} after {time.perf_counter() - begun:,.0f} s.")
-        return {"planted": int(parts[0][0].truth.sum()), "rows": table(parts)}
+        names = {detector: naming(pl.concat([draw[detector] for draw in told])) for detector in NAMING}
+        return {"planted": int(parts[0][0].truth.sum()), "rows": table(parts), "named": names}
 
     found["together"] = {"families": held_out} | tables(held_out, "middle", TOGETHER)
     for intensity in ("middle",) if quick else INTENSITIES:
@@ -264,7 +309,7 @@ def placebo(base: Base) -> dict[str, Any]:
     for draw in range(PLACEBOS):
         questions = questions_of(base, [PLACEBO], "middle", PLACEBO_SHARE, 100 + draw)
         planted_ones = (questions.family == PLACEBO).to_numpy().astype(np.float64)
-        for name, score in scores_of(base, questions, False).items():
+        for name, score in scores_of(suspicions_of(base, questions), questions, False).items():
             found.setdefault(name, []).append(float(np.nanmean(placements(score, planted_ones))))
     count = round(PLACEBO_SHARE * base.active)
     half = {name: 1.96 * float(np.std(v, ddof=1)) / PLACEBOS**0.5 for name, v in found.items()}
@@ -278,7 +323,7 @@ def placebo(base: Base) -> dict[str, Any]:
 
 def detection(base: Base, families: list[str]) -> Iterator[dict[str, Any]]:
     """Of each family in the middle intensity: how many acts accounts had done when first among the 1 %."""
-    prepared = base.fitted.prepared
+    prepared = base.prepared
     moments = [base.begin + (base.end - base.begin) * k / TIMES for k in range(1, TIMES + 1)]
     for family in families:
         count = max(1, round(SHARE * base.active))
@@ -289,7 +334,7 @@ def detection(base: Base, families: list[str]) -> Iterator[dict[str, Any]]:
         for moment in moments:
             questions = asked_with(base, found.events, whose, moment)
             done = dict(acts.filter(pl.col("time") < moment).group_by("user").len().iter_rows())
-            scores = scores_of(base, questions, False)
+            scores = scores_of(suspicions_of(base, questions), questions, False)
             users = questions.scan.users.to_list()
             for name, first in seen.items():
                 for row in np.argsort(-scores[name], kind="stable")[: max(1, len(users) // 100)]:
@@ -310,6 +355,25 @@ def detection(base: Base, families: list[str]) -> Iterator[dict[str, Any]]:
         say(f"{base.name}: events to detection of {family}.")
 
 
+def kinds_of(name: str) -> Iterator[dict[str, Any]]:
+    """Of each family in the middle intensity: planted accounts, and as what those in the queue stand there."""
+    base = base_of(name, False, trained=False)
+    refused = missing(base.material)
+    for family in (f for f in FAMILIES if f not in refused and f != PLACEBO):
+        planted_ones, told = 0, []
+        for draw in range(DRAWS["middle"]):
+            questions = questions_of(base, [family, PLACEBO], "middle", SHARE, draw)
+            planted_ones += int(questions.truth.sum())
+            told.append(named(questions, suspicions_of(base, questions)["facts+groups"]))
+        found = naming(pl.concat(told))
+        shares = {key: _interval(found[key]) for key in ("kind named", "own kind")}
+        yield {"family": family, "planted": planted_ones, "in queue": sum(map(len, told)), **found["kinds"], **shares}
+
+
+def _interval(share: dict[str, float | None]) -> str:
+    return "–" if share["value"] is None else f"{share['value']:.2f} [{share['low']:.2f}, {share['high']:.2f}]"
+
+
 def install() -> None:
     """Make the peer's environment."""
     subprocess.run([sys.executable, "-m", "venv", str(PYOD)], check=True)
@@ -321,11 +385,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", choices=[*NAMES, []], default=[])
     parser.add_argument("--quick", action="store_true", help="two families, one draw, a tiny network; not recorded")
+    parser.add_argument("--kinds", action="store_true", help="only which kinds the planted accounts are named")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--install", action="store_true", help="make PyOD's environment first")
     options = parser.parse_args()
     if options.install:
         install()
+    if options.kinds:
+        for name in options.sets or NAMES:
+            say(f"{name}: the planted accounts among the {CAPACITY} most suspicious, by the kind they are named")
+            show(list(kinds_of(name)), options.json)
+        return
     pyod = (PYOD / "bin" / "python").exists()
     if not pyod:
         say("PyOD is not installed beside us (--install does it): its rows are left out.")
@@ -350,6 +420,8 @@ def main() -> None:
             ]
             say(f"{one['set']}: {held['family']}, {held['intensity']}, {held['planted']} planted")
             show(rows, False)
+            for detector, told in held["named"].items():
+                say(f"{detector}: kind named right {_interval(told['kind named'])}, own {_interval(told['own kind'])}")
 
 
 if __name__ == "__main__":

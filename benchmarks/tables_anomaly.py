@@ -22,6 +22,12 @@ def anomaly(found: dict[str, Any], footer: str, grid: Grid) -> str:
             lines += [f"{metric}:", "", *grid(*_by_family(one["tables"], metric))]
         lines += ["AUROC placebo (a detector must not tell these from real accounts):", ""]
         lines += grid(*_by_family(one["tables"], "AUROC placebo"))
+        if all("named" in held for held in one["tables"]):
+            lines += [
+                "Of the planted accounts among the 100 most suspicious, those named rightly (by their own kind):",
+                "",
+                *grid(*_by_name(one["tables"])),
+            ]
         together = one["together"]
         lines += [
             f"All held-out families at once ({', '.join(together['families'])}), middle intensity, "
@@ -65,6 +71,27 @@ def _by_family(tables: list[dict[str, Any]], metric: str) -> tuple[list[str], li
         body.append(line)
     extra = ["best PyOD"] if body and len(body[0]) > len(OURS) + 2 else []
     return ["family, intensity", "planted", *OURS, *extra], body
+
+
+def _by_name(tables: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """A line a family and intensity, a column a detector that names kinds."""
+    detectors = list(tables[0]["named"])
+    body = []
+    for held in tables:
+        family = held["family"] + (" (held out)" if held["held out"] else "")
+        told = [held["named"][detector] for detector in detectors]
+        shares = [_named(one["kind named"], one["own kind"]) for one in told]
+        counts = [", ".join(f"{kind} {n}" for kind, n in one["kinds"].items() if n) or "–" for one in told]
+        body.append(
+            [f"{family}, {held['intensity']}", *(cell for pair in zip(shares, counts, strict=True) for cell in pair)]
+        )
+    return ["family, intensity", *(name for one in detectors for name in (one, f"{one}: kinds"))], body
+
+
+def _named(right: dict[str, float | None], own: dict[str, float | None]) -> str:
+    if right["value"] is None:
+        return "–"
+    return f"{right['value']:.2f} [{right['low']:.2f}, {right['high']:.2f}] ({own['value']:.2f})"
 
 
 def _cell(metric: dict[str, float], interval: bool) -> str:

@@ -98,6 +98,15 @@ def acts_of(found: Planted) -> pl.DataFrame:
     return found.events.filter(pl.col("event_id").is_in(found.acts.implode())).sort("user", "time")
 
 
+def test_every_attack_has_a_kind_of_its_own_and_the_control_none() -> None:
+    for name, family in FAMILIES.items():
+        assert set(family.kinds) <= set(KINDS)
+        assert len(set(family.kinds)) == len(family.kinds)
+        assert (family.kinds[:1] == (family.kind,)) == (name != "placebo")
+    review = {name for name, family in FAMILIES.items() if "review" in family.kinds}
+    assert review == {"ratings", "paraphrase"}
+
+
 def test_a_seed_plants_the_same_and_another_seed_something_else(log: pl.DataFrame) -> None:
     one, two, three = (planted(log, *FAMILIES, seed=seed) for seed in (3, 3, 4))
     assert one.events.equals(two.events)

@@ -8,7 +8,9 @@ import pytest
 from scipy.stats import false_discovery_control, kstest
 
 from desireline.tasks.anomaly.fact import KINDS, Fact
-from desireline.tasks.anomaly.peers import FLOOR, apart, deviations, peer_groups, rarity, upper_tail
+from desireline.tasks.anomaly.facts import FACTS
+from desireline.tasks.anomaly.peers import FLOOR, RIDGE, apart, beyond, deviations, peer_groups, rarity, upper_tail
+from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
 from desireline.tasks.anomaly.suspicion import false_discoveries, least_of, suspicion
 
 HIGH = Fact(("bot",), "high", "{value}", "ratio", "nothing")
@@ -119,6 +121,37 @@ def test_what_is_rare_together_counts_more_than_what_is_rare_alone():
     assert away[1] > away[0]
     assert away[0] > np.quantile(away, 0.98)
     assert apart([first, first, other])[0] < 2 * apart([first, other])[0]
+
+
+def test_what_own_measures_explain_is_the_best_shift_of_them():
+    generator = np.random.default_rng(5)
+    rows = generator.standard_normal((400, 4)) @ generator.standard_normal((4, 4))
+    away = {name: rows[:, place] for place, name in enumerate("abcd")}
+    centred = rows - rows.mean(axis=0)
+    root = np.linalg.cholesky(np.linalg.inv(centred.T @ centred / 400 + RIDGE * np.eye(4))).T
+    white = root @ centred.T  # [4, A], of squared length the distance
+    shift = np.linalg.lstsq(root[:, [0, 2]], white, rcond=None)[0]
+    left = ((white - root[:, [0, 2]] @ shift) ** 2).sum(axis=0)
+    np.testing.assert_allclose(beyond(away, {"a", "c"}), (white**2).sum(axis=0) - left, rtol=1e-9)
+    np.testing.assert_allclose(beyond(away, set("abcd")), apart(list(away.values())))
+
+
+def test_a_kind_is_not_suspected_for_what_another_kinds_measures_foretell():
+    moved = Fact(("takeover",), "both", "{value}", "nats", "nothing")
+    clock = normal(3000, 6)
+    change = 0.9 * clock + 0.44 * normal(3000, 7)
+    clock[0], change[0] = 7.0, 5.0
+    clock[1], change[1] = 0.0, 5.0
+    frame, both = pl.DataFrame({"clock": clock, "change": change}), Fact(("bot",), "both", "{value}", "nats", "nothing")
+    found = suspicion(frame, {"clock": both, "change": moved}, np.ones(3000), None)
+    takeover = found.kinds[:, list(KINDS).index("takeover")]
+    assert takeover[1] < 1e-4
+    assert takeover[0] > 0.2  # as far out, but where its clock lets expect it
+    assert [list(KINDS)[column] for column in found.kinds[:2].argmin(axis=1)] == ["bot", "takeover"]
+
+
+def test_nobody_is_a_ring_alone():
+    assert not [name for name, fact in (FACTS | SURPRISES).items() if "ring" in fact.kinds]
 
 
 def test_only_the_suspicious_side_among_peers_counts():

@@ -60,7 +60,8 @@ INTENSITIES: dict[str, Intensity] = {
 class Family:
     """One kind of attack.
 
-    words : what it is;  kind : key of fact.KINDS, None for the control
+    words : what it is;  kind : its own, a key of fact.KINDS, None for the control
+    also : other kinds that are right for its accounts
     needs : what the log must have, keys of `scene.NEEDS`;  do : its acts, given the replayed histories
     size  : the knob with the number of accounts in a group that is whole only with all of them; None: any number
     takes : whether its accounts are real ones that somebody else goes on with
@@ -72,15 +73,39 @@ class Family:
     do: Callable[[Material, pl.DataFrame, int, Intensity, np.random.Generator], Acts]
     size: str | None = None
     takes: bool = False
+    also: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What its accounts are rightly suspected of, its own kind first; none of the control's."""
+        return () if self.kind is None else (self.kind, *self.also)
 
 
+# Which kinds are right. A campaign of fake orders has several accounts order the same two targets, so they act together
+# as well; a ring that orders the same few targets places orders that nobody needs and lifts those: of both families
+# either kind is true, and an alert is right under either. Coattails are clicks, so nothing is ordered. Those who write
+# false reviews are to be caught by that name, though campaigns of them act together too. Somebody in another's account
+# and a script are alone.
 FAMILIES: dict[str, Family] = {
-    "brushing": Family("fake orders without browsing", "brushing", ("orders",), acts.brushing),
+    "brushing": Family("fake orders without browsing", "brushing", ("orders",), acts.brushing, also=("ring",)),
     "brushing-browse": Family(
-        "fake orders, each after a copied browse path", "brushing", ("orders", "browsing", "paths"), acts.browsed
+        "fake orders, each after a copied browse path",
+        "brushing",
+        ("orders", "browsing", "paths"),
+        acts.browsed,
+        also=("ring",),
     ),
-    "ring": Family("the same few targets within minutes of each other", "ring", ("orders",), acts.ring, "ring"),
-    "drip": Family("the same few targets over the window, never together", "ring", ("orders",), acts.drip, "ring"),
+    "ring": Family(
+        "the same few targets within minutes of each other", "ring", ("orders",), acts.ring, "ring", also=("brushing",)
+    ),
+    "drip": Family(
+        "the same few targets over the window, never together",
+        "ring",
+        ("orders",),
+        acts.drip,
+        "ring",
+        also=("brushing",),
+    ),
     "coattails": Family("a hot item and a cold target by turns", "ring", ("browsing", "items"), acts.coattails, "ring"),
     "ratings": Family("a burst of extreme ratings by template", "review", ("reviews",), acts.ratings),
     "paraphrase": Family("a burst of ratings in mixed words", "review", ("reviews", "texts"), acts.paraphrase),

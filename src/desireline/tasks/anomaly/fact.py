@@ -24,7 +24,7 @@ Form = Literal["count", "share", "ratio", "seconds", "nats"]  # how a measure is
 class Fact:
     """One measure of an account; its value is a column of the same name, Float64, null where it is not defined.
 
-    kinds  : the suspicions that it speaks for, keys of KINDS
+    kinds  : the suspicions that it speaks for, keys of KINDS; for `ring` no account's measure speaks, but its groups do
     side   : which values speak for them
     words  : the fact in a sentence's part, with `{value}` in it ("{value} orders to one item within an hour")
     form   : how the value is written

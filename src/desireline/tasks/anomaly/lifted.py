@@ -23,7 +23,7 @@ CLASSES = 10  # of targets by their orders, within which they are held against e
 
 FACTS: dict[str, Fact] = {
     "lifted_target": Fact(
-        ("brushing", "ring"),
+        ("brushing",),
         "high",
         "orders from a target whose growth and repeated buyers are those of 1 in {value}",
         "count",

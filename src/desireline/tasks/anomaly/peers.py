@@ -13,7 +13,7 @@ as exponential, its scale from the median exceedance, which a few wild ones do n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -88,6 +88,17 @@ def apart(columns: Sequence[Floats]) -> Floats:
     rows = rows - rows.mean(axis=0)
     covariance = rows.T @ rows / max(1, len(rows)) + RIDGE * np.eye(rows.shape[1])
     return np.asarray((rows * np.linalg.solve(covariance, rows.T).T).sum(axis=1), np.float64)
+
+
+def beyond(away: Mapping[str, Floats], own: Collection[str]) -> Floats:
+    """float64 [A]: how much farther an account lies apart by all measures than by those alone that are not `own`.
+
+    Twice what the log likelihood gains where the own measures may have shifted and the others have not, at normal
+    deviations: T² in parts as by Mason, Young & Tracy (1995, "Decomposition of T² for multivariate control chart
+    interpretation"). What the others foretell of the own ones is taken off.
+    """
+    others = [column for name, column in away.items() if name not in own]
+    return apart(list(away.values())) - (apart(others) if others else 0.0)
 
 
 def rarity(values: Floats, fact: Fact, peers: NDArray[np.int64]) -> Floats:

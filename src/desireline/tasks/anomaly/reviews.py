@@ -48,7 +48,7 @@ FACTS: dict[str, Fact] = {
         ("review", "bot"), "high", "{value} reviews within a day", "count", "an old list of purchases worked through"
     ),
     "review_crowding": Fact(
-        ("review", "ring"),
+        ("review",),
         "high",
         "{value} of a target's other reviews within three days of the account's",
         "share",
@@ -68,13 +68,13 @@ FACTS: dict[str, Fact] = {
         "a purchase elsewhere, as a guest, or before the log begins",
     ),
     "copied_text": Fact(
-        ("review", "ring"), "high", "{value} of a review's words as in one of another account", "share", "a quotation"
+        ("review",), "high", "{value} of a review's words as in one of another account", "share", "a quotation"
     ),
     "own_copied_text": Fact(
         ("review", "bot"), "high", "{value} of a review's words as in another of its own", "share", "like items"
     ),
     "template_text": Fact(
-        ("review", "ring"),
+        ("review",),
         "high",
         "{value} of the phrases used by at least five other accounts",
         "share",

@@ -54,7 +54,7 @@ _MEASURES: dict[str, tuple[str, Form, str]] = {
     ),
 }
 FACTS: dict[str, Fact] = {
-    f"{name}_{how}": Fact(("brushing", "ring"), "high", f"{words} ({which})", form, clears)
+    f"{name}_{how}": Fact(("brushing",), "high", f"{words} ({which})", form, clears)
     for name, (words, form, clears) in _MEASURES.items()
     for how, which in (("mean", "mean of its orders"), ("most", "the most striking target"))
 }
