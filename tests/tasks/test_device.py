@@ -23,6 +23,7 @@ from desireline.tasks.interface import Teacher
 from desireline.tasks.next_event import NextEvent
 from desireline.tasks.questions import Questions
 from desireline.tasks.recommend import Recommend
+from desireline.training import graphs
 from desireline.training.contrast import contrast
 from desireline.training.device import device_of, pays_bfloat16
 from desireline.training.hazard import Hazard
@@ -148,6 +149,41 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, rowwise):
     again = run(9, "kept")
     for one, other in zip(whole.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@card
+@pytest.mark.parametrize("encoder", sorted(name for name, kind in ENCODERS.items() if kind.layout == "packed"))
+@pytest.mark.parametrize("teacher", [NextEvent(), Recommend()], ids=lambda teacher: teacher.name)
+def test_a_replayed_pass_learns_what_a_launched_one_does(monkeypatch, encoder, teacher):
+    log = log_of(80)
+    settings = TrainSettings(loss="softmax", **{**PLAIN, "batch_targets": 64, "lr": 1e-3})
+    labels = teacher.labels(log, int(log["time"].max()) + 1, SCHEMA)
+    found = []
+    for again in (10**9, graphs.AGAIN):
+        monkeypatch.setattr(graphs, "AGAIN", again)
+        network = network_of(teacher, encoder, "cuda")
+        teacher.start(network, labels)
+        done = train(
+            network,
+            lambda batch, network=network: teacher.loss(network, *network(log, batch), labels, settings),
+            lambda epoch, network=network: batches(log, network.encoder.layout, SIZES.length, 64, 0, epoch),
+            teacher.count(labels),
+            settings,
+            0,
+            planned=2,
+        )
+        assert bool(network.replayed("read", nn.Identity)._graphs) == (again < 10)
+        found.append((done.losses, dict(network.named_parameters())))
+    (losses, weights), (again, other) = found
+    assert again == pytest.approx(losses, rel=1e-3)
+    for name, weight in weights.items():
+        torch.testing.assert_close(other[name], weight, atol=2e-3, rtol=2e-2, msg=name)
+
+
+def test_sizes_are_rounded_up_to_few():
+    sizes = {graphs.rounded(size) for size in range(1, 40_000)}
+    assert len(sizes) < 90
+    assert all(size <= graphs.rounded(size) <= max(64, 1.15 * size + 64) for size in range(1, 40_000, 7))
 
 
 @card

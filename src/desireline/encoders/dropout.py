@@ -1,4 +1,5 @@
-"""Dropout (Srivastava et al. 2014) whose masks are read from a drawn pool, each time from another place.
+"""Dropout (Srivastava et al. 2014) whose masks are read, on a processor, from a drawn pool, each time from another
+place.
 
 Drawing a mask takes as long as the layer that it is for; reading one costs a product. The pool is the same for every
 run and the places follow from torch's seed, so that a run can be repeated and resumed to the bit.
@@ -26,13 +27,13 @@ class Dropout(nn.Module):
         size = x.numel()
         if not self.training or self.p == 0.0:
             return x
-        if size > POOL // 2:
+        if size > POOL // 2 or x.device.type != "cpu":
             return F.dropout(x, self.p)
         place = int(torch.randint(POOL - size, ()))
-        return x * _pool(self.p, x.dtype, x.device)[place : place + size].view(x.shape)
+        return x * _pool(self.p, x.dtype)[place : place + size].view(x.shape)
 
 
 @cache
-def _pool(p: float, kind: torch.dtype, device: torch.device) -> Tensor:
+def _pool(p: float, kind: torch.dtype) -> Tensor:
     drawn = torch.rand(POOL, generator=torch.Generator().manual_seed(0))
-    return ((drawn >= p) / (1 - p)).to(device, kind)
+    return ((drawn >= p) / (1 - p)).to(kind)

@@ -88,7 +88,15 @@ class EventEmbedding(nn.Module):
 
     def forward(self, columns: Mapping[str, Tensor]) -> Tensor:
         """columns: `item`, `event` and the categories as ids, `gap` in seconds (−1: a user's first), `time` in µs."""
-        x = self.item_vectors(columns["item"].flatten()).view(*columns["item"].shape, -1) + self.types(columns["event"])
+        return self.around(self.items_at(columns["item"]), columns)
+
+    def items_at(self, ids: Tensor) -> Tensor:
+        """Vectors [..., d] of items `ids` [...]."""
+        return self.item_vectors(ids.flatten()).view(*ids.shape, -1)
+
+    def around(self, items: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
+        """Event vectors [..., d] of events whose items' vectors [..., d] are given."""
+        x = items + self.types(columns["event"])
         for name, table in self.categories.items():
             x = x + table(columns[name])
         if self.timed:

@@ -37,6 +37,8 @@ from desireline.training.device import device_of, pays_bfloat16
 from desireline.training.loop import Trained, train, use_threads
 from desireline.training.network import Network
 
+ON_A_CARD = 4  # networks that train at once on one card: it idles between the small kernels of one
+
 
 @dataclass
 class Run:
@@ -233,14 +235,21 @@ def _weights(network: Network) -> dict[str, Tensor]:
 
 
 def run_jobs(jobs: Sequence[Job]) -> Iterator[SeedRun]:
-    """Run jobs side by side, as many as there are cores; in this process when there is one job or one core."""
-    workers = min(len(jobs), os.cpu_count() or 1)
+    """Run jobs side by side, as many as there are cores, ON_A_CARD where they share one; in this process when there is
+    one job or one core."""
+    workers = min(len(jobs), _side_by_side(jobs[0].schema)) if jobs else 0
     if workers <= 1:
         yield from map(run_seed, jobs)
         return
     alone = [_single_threaded(job) for job in jobs]
     with process_pool(workers) as pool:
         yield from pool.map(run_seed, alone)
+
+
+def _side_by_side(schema: Schema) -> int:
+    """How many networks may be trained at once."""
+    cores = os.cpu_count() or 1
+    return min(cores, ON_A_CARD) if device_of(schema.train).type == "cuda" else cores
 
 
 def _single_threaded(job: Job) -> Job:
@@ -322,7 +331,7 @@ def fitted_at(folder: Path, schema: Schema, models: Sequence[Fitted], at: Sequen
     networks = [(model, stage) for stage in at for model in models if isinstance(model.predictor, Network)]
     found: dict[tuple[str, str], Fitted] = {}
     if networks:
-        with process_pool(min(len(networks), os.cpu_count() or 1)) as pool:
+        with process_pool(min(len(networks), _side_by_side(schema))) as pool:
             jobs = [(model.task.name, model.info, folder, schema, stage.prepared.folder) for model, stage in networks]
             for (model, stage), weights in zip(networks, pool.map(_weights_at, *zip(*jobs, strict=True)), strict=True):
                 found[model.id, stage.name] = _with_weights(model, weights, stage, schema)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from desireline.core.errors import SettingError
+from desireline.encoders.embedding import EventEmbedding
 from desireline.schema.model import TrainSettings
 from desireline.sequences.vocabulary import FIRST
 from desireline.training.device import beside, fetched, pays_bfloat16
+from desireline.training.graphs import rounded
 from desireline.training.losses import binary_loss, cosine, positive_power, sampled_loss, softmax_loss, spread
 from desireline.training.network import Network
 
@@ -75,17 +77,18 @@ def item_loss(
     kept = np.flatnonzero(sums > 0)
     if len(kept) == 0:
         return hidden.sum() * 0, 0
-    shares, wanted = weights[kept] / sums[kept, None], targets[kept].astype(np.int64)
+    shares, wanted, count = weights[kept] / sums[kept, None], targets[kept].astype(np.int64), len(kept)
+    if hidden.device.type != "cpu":  # so that a card may replay the loss: weightless tokens fill up few sizes
+        spare = rounded(count) - count
+        kept = np.pad(kept, (0, spare), mode="edge")
+        shares, wanted = (np.pad(array, ((0, spare), (0, 0))) for array in (shares, wanted))
     weight, target = beside(hidden, shares), beside(hidden, wanted)
     hidden = hidden.index_select(0, beside(hidden, kept))
     low, smoothing = pays_bfloat16(settings.precision, hidden.device), settings.label_smoothing
     if not samples(settings, network.inputs.items):
-        scaled, items = F.normalize(hidden, dim=-1) / settings.temperature, network.embedding.item_vectors()
-        value = softmax_loss(scaled, items, target, weight, low)
-        if smoothing:
-            unit = F.normalize(items, dim=-1)
-            value = value + smoothing * spread(scaled, unit[target], weight, unit[FIRST:].mean(0))
-        return value, len(kept)
+        made = settings.temperature, smoothing, low
+        full = network.replayed(("softmax", *made), lambda: _Softmax(network.embedding, *made))
+        return full(hidden, target, weight), count
     told = negatives.draw(settings.negatives, settings.negatives_from, torch.from_numpy(wanted[shares > 0]))
     drawn, log_q = (tensor.to(hidden.device) for tensor in told)
     scaled, items = cosine(
@@ -99,12 +102,28 @@ def item_loss(
             )
         calibration = CALIBRATION if settings.loss == "gbce" else 0.0
         power = positive_power(len(drawn), network.inputs.items - FIRST, calibration)
-        return binary_loss(scaled, picked, others, target, drawn, weight, power), len(kept)
+        return binary_loss(scaled, picked, others, target, drawn, weight, power), count
     value = sampled_loss(scaled, picked, others, target, drawn, log_q, weight, low)
     if smoothing:
         share = torch.exp(-log_q) / (len(log_q) * (network.inputs.items - FIRST))  # of the catalogue's mean
         value = value + smoothing * spread(scaled, picked, weight, share @ others)
-    return value, len(kept)
+    return value, count
+
+
+class _Softmax(nn.Module):
+    """Full softmax, with smoothing where wanted, of hidden [T, d] against targets [T, M] with weights [T, M]."""
+
+    def __init__(self, embedding: EventEmbedding, temperature: float, smoothing: float, low: bool) -> None:
+        super().__init__()
+        self.embedding, self.temperature, self.smoothing, self.low = embedding, temperature, smoothing, low
+
+    def forward(self, hidden: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        scaled, items = F.normalize(hidden, dim=-1) / self.temperature, self.embedding.item_vectors()
+        value = softmax_loss(scaled, items, target, weight, self.low)
+        if self.smoothing:
+            unit = F.normalize(items, dim=-1)
+            value = value + self.smoothing * spread(scaled, unit[target], weight, unit[FIRST:].mean(0))
+        return value
 
 
 @torch.inference_mode()

@@ -37,8 +37,12 @@ def pays_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def beside(tensor: Tensor, array: NDArray[Any]) -> Tensor:
-    """An array as a tensor where another one lies; on the processor it shares the array's memory."""
-    return torch.from_numpy(array).to(tensor.device)
+    """An array as a tensor where another one lies; on the processor it shares the array's memory.
+
+    Nobody waits until it has come to a card: whoever uses it there comes after it in the card's own order.
+    """
+    found = torch.from_numpy(array)
+    return found if tensor.device.type == "cpu" else found.pin_memory().to(tensor.device, non_blocking=True)
 
 
 def fetched(tensor: Tensor) -> NDArray[Any]:

@@ -98,10 +98,10 @@ def _across(
             gradient[row, n] = gradient[row, n] * share - items[row, n] * back
 
 
-def across_rows(gradient: Tensor, items: Tensor, lengths: Tensor, factor: float) -> None:
-    """Turn a gradient [V, d] of the unit rows, in place, into that of items [V, d], times a factor."""
+def across_rows(gradient: Tensor, items: Tensor, lengths: Tensor, factor: Tensor) -> None:
+    """Turn a gradient [V, d] of the unit rows, in place, into that of items [V, d], times a factor [] ."""
     if gradient.device.type == "cpu" and gradient.dtype == torch.float32:
-        _across(gradient.numpy(), items.detach().contiguous().numpy(), lengths.numpy(), np.float32(factor))
+        _across(gradient.numpy(), items.detach().contiguous().numpy(), lengths.numpy(), np.float32(factor.item()))
         return
     unit = items.detach() / lengths[:, None]
     gradient -= unit * (gradient * unit).sum(1, keepdim=True)

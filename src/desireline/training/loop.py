@@ -106,7 +106,7 @@ def train(
                 average.before(optimiser.clipped())
                 optimiser.step(settings.lr * _pace(average.step / steps, settings.warmup))
                 average.after()
-                losses.append(value.detach())
+                losses.append(value.detach().clone())  # a card overwrites what it gave
                 seen += targets
                 advance(targets)
             summed = math.fsum(torch.stack(losses).tolist()) if losses else 0.0

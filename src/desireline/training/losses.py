@@ -63,18 +63,20 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_items, items, lengths = ctx.saved_tensors
-        across_rows(grad_items, items, lengths, float(grads[0]))
+        across_rows(grad_items, items, lengths, grads[0])
         return grad_hidden * grads[0], grad_items, None, None, None
 
 
-_BUFFERS: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+_BUFFERS: dict[torch.dtype, Tensor] = {}
 
 
 def _buffer(size: int, kind: torch.dtype, device: torch.device) -> Tensor:
-    """Scratch memory that is kept from step to step: new pages cost as much as the products."""
-    held = _BUFFERS.get((kind, device))
+    """Scratch memory; a processor's is kept from step to step, where new pages cost as much as the products."""
+    if device.type != "cpu":
+        return torch.empty(size, dtype=kind, device=device)
+    held = _BUFFERS.get(kind)
     if held is None or len(held) < size:
-        held = _BUFFERS[kind, device] = torch.empty(size, dtype=kind, device=device)
+        held = _BUFFERS[kind] = torch.empty(size, dtype=kind)
     return held[:size]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ from desireline.sequences.prepared import Prepared
 from desireline.sequences.ragged import Sequences
 from desireline.sequences.vocabulary import FIRST
 from desireline.training.device import beside
+from desireline.training.graphs import Replayed
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -59,6 +60,7 @@ class Network(nn.Module):
         self.length = settings.length
         self.temperature = temperature
         self.low = False  # whether training may read in bfloat16
+        self._replayed: dict[Hashable, Replayed] = {}
 
     def columns(self, sequences: Sequences, index: NDArray[np.int64]) -> dict[str, Tensor]:
         """The event columns at places `index` (any shape; −1 gives padding) as tensors."""
@@ -82,12 +84,22 @@ class Network(nn.Module):
     def forward(self, sequences: Sequences, batch: Batch) -> tuple[Tensor, NDArray[np.int64]]:
         """Hidden states [T, d] of the batch's events and their places [T] in the sequences."""
         index = batch.index.numpy()
-        events = self.events(self.columns(sequences, index))
-        hidden = self._read(events, batch.start.to(events.x.device)).flatten(0, 1)
+        columns = self.columns(sequences, index)
+        items, start = self.embedding.items_at(columns["item"]), beside(columns["item"], batch.start.numpy())
+        names = sorted(columns)
+        reading = self.replayed("read", lambda: _Reading(self, names))
+        read = reading if self.encoder.layout == "packed" else reading.module  # only packed rows have a constant shape
+        hidden = read(items, start, *(columns[name] for name in names)).flatten(0, 1)
         valid = np.flatnonzero(index.ravel() >= 0)
         return hidden.index_select(0, beside(hidden, valid)), index.ravel()[valid]
 
-    def _read(self, events: Events, start: Tensor) -> Tensor:
+    def replayed(self, name: Hashable, make: Callable[[], nn.Module]) -> Replayed:
+        """A part of training's pass that a card may replay, made at the first call of its name."""
+        if name not in self._replayed:
+            self._replayed[name] = Replayed(make())
+        return self._replayed[name]
+
+    def read(self, events: Events, start: Tensor) -> Tensor:
         """The encoder's hidden states, in training through a copy of its weights in bfloat16 where that is asked for.
 
         Weights, gradients and the optimiser stay in float32. `torch.autocast` is slower than no bfloat16 at all.
@@ -168,3 +180,17 @@ class Network(nn.Module):
     def parameters_count(self) -> int:
         """Learnt numbers."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+class _Reading(nn.Module):
+    """From vectors of items [R, L, d], the places where windows start [R, L] and columns [R, L] to hidden states."""
+
+    def __init__(self, network: Network, names: Sequence[str]) -> None:
+        super().__init__()
+        self.embedding, self.encoder = network.embedding, network.encoder
+        self.read, self.names = network.read, names
+
+    def forward(self, items: Tensor, start: Tensor, *held: Tensor) -> Tensor:
+        columns = dict(zip(self.names, held, strict=True))
+        x = self.embedding.around(items, columns)
+        return self.read(Events(x, columns["item"], columns["time"]), start)
