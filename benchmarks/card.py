@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=4, help="of the processor that feeds the card")
+    parser.add_argument("--full", action="store_true", help="the full softmax alone, no sampled negatives")
     parser.add_argument("--quick", action="store_true", help="300 users, one epoch; not recorded")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -66,7 +67,7 @@ def main() -> None:
         sys.exit("PyTorch finds no CUDA card here; `python -m benchmarks.training` measures on the processor.")
     begun, peak, rows = machine(), product_flops(), []
     for name, users in WHOLE.items():
-        for negatives in LOGS[name].negatives:
+        for negatives in [0] if options.full else LOGS[name].negatives:
             epochs, some = (1, 300) if options.quick else (options.epochs, users)
             found: list[dict[str, Any]] = run(
                 name, options.threads, epochs, some, BATCH_USERS, negatives, lambda model: model.endswith(TUNED_SUFFIX)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 AGAIN = 3  # a shape that came so often will come again: recording costs as much as some twenty passes
 MOST = 16  # graphs of one module
@@ -45,21 +46,23 @@ class Replayed:
         return self._graphs[key](*tensors)
 
     def _recorded(self, tensors: tuple[Tensor, ...]) -> Callable[..., Tensor]:
-        self._pool = self._pool or torch.cuda.graph_pool_handle()  # graphs of one module never wait for each other
-        samples = tuple(t.detach().clone().requires_grad_(t.requires_grad) for t in tensors)
-        made = torch.cuda.make_graphed_callables(_Held(self.module), samples, allow_unused_input=True, pool=self._pool)
-        return cast(Callable[..., Tensor], made)
+        """The module's pass over tensors of these shapes, and the one back.
 
+        It is recorded over aliases of the weights: same memory, but leaves of a graph of their own. The weights' own
+        leaves belong to the stream that launches the rest of the step, which a recording may not touch.
+        """
+        names, weights = zip(*self.module.named_parameters(), strict=True)
+        count = len(tensors)
 
-class _Held(nn.Module):
-    """The module as one of its own: recording replaces what `forward` is."""
+        def whole(*given: Tensor) -> Tensor:
+            named = dict(zip(names, given[count:], strict=True))
+            return cast(Tensor, functional_call(self.module, named, given[:count]))
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        return cast(Tensor, self.module(*tensors))
+        samples = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
+        aliases = [w.detach().requires_grad_(w.requires_grad) for w in weights]
+        self._pool = self._pool or torch.cuda.graph_pool_handle()  # graphs of one module are never in use at once
+        made = torch.cuda.make_graphed_callables(whole, (*samples, *aliases), allow_unused_input=True, pool=self._pool)
+        return lambda *given: cast(Tensor, made(*given, *weights))
 
 
 def rounded(size: int) -> int:
