@@ -180,12 +180,6 @@ def test_a_replayed_pass_learns_what_a_launched_one_does(monkeypatch, encoder, t
         torch.testing.assert_close(other[name], weight, atol=2e-3, rtol=2e-2, msg=name)
 
 
-def test_sizes_are_rounded_up_to_few():
-    sizes = {graphs.rounded(size) for size in range(1, 40_000)}
-    assert len(sizes) < 90
-    assert all(size <= graphs.rounded(size) <= max(64, 1.15 * size + 64) for size in range(1, 40_000, 7))
-
-
 @card
 def test_answers_are_those_of_the_processor():
     log = log_of(50)
