@@ -45,6 +45,7 @@ RESAMPLES = 500
 CHANCE = 200  # logs drawn from the probabilities themselves
 LEAST = 200  # users of a segment whose calibration is told
 METRICS = ("AUROC", "AUPRC", "lift@5%", "lift@10%", "Brier", "ECE", "log-loss")
+READ = ("embedding+lightgbm", "fused+lightgbm")  # rows that read the states of an encoder
 SCORED = ("aggregates+lightgbm", "bg-nbd")
 CHILD = """
 import json, sys
@@ -111,6 +112,7 @@ def as_of(name: str, folder: str, source: str, cut: str) -> dict[str, Any]:
         task.measure(model.predictions(asked), asked, schema, False).arrays["probability"][known]
         for model in (done.fitted, trees)
     )
+    read = {name: _saved(folder, schema, name, at, asked)[known] for name in READ}
     gone = asked.churned[known]
     users = asked.timeline.users.gather(asked.user[known]).to_list()
     begun, plan = time.perf_counter(), plain_churn.PLANS[name]
@@ -137,6 +139,7 @@ def as_of(name: str, folder: str, source: str, cut: str) -> dict[str, Any]:
         "rows": rows,
         "chosen minus plain": _metric(paired_auroc(ours, plain, gone)),
         "aggregates+lightgbm minus plain": _metric(paired_auroc(of_trees, plain, gone)),
+        **{f"{name} minus aggregates+lightgbm": _metric(paired_auroc(read[name], of_trees, gone)) for name in READ},
         "calibration": _calibration(ours, gone),
         "segments": _segments(result.analysis, asked, schema, known, ours),
         "season": {
@@ -147,6 +150,19 @@ def as_of(name: str, folder: str, source: str, cut: str) -> dict[str, Any]:
         },
         "seconds": result.seconds,
     }
+
+
+def _saved(folder: str, schema: Any, name: str, at: datetime, asked: Any) -> Floats:
+    """The probabilities [Q] of the newest row of a name that a comparison at this cut has saved."""
+    from desireline.selection.fitted import load
+    from desireline.sequences.prepared import iso
+    from desireline.tasks import TASKS
+
+    paths = (Path(folder) / "models").glob(f"churn-{name}-*/model.json")
+    kept = [path for path in paths if json.loads(path.read_text())["cut"] == iso(at)]
+    newest = max(kept, key=lambda path: path.stat().st_mtime)
+    fitted = load(Path(folder), schema, newest.parent.name)
+    return TASKS["churn"].measure(fitted.predictions(asked), asked, schema, False).arrays["probability"]
 
 
 def paired_auroc(one: Floats, other: Floats, gone: Floats) -> Metric:
