@@ -13,7 +13,8 @@ import pytest
 
 from desireline.core.errors import SettingError
 from desireline.features.definitions import definitions
-from desireline.selection.fitted import Fitted, load
+from desireline.selection.deploy import refit
+from desireline.selection.fitted import Fitted, load, save
 from desireline.sequences.prepared import to_us
 from desireline.sequences.ragged import Sequences
 from desireline.tasks.churn.answers import ChurnAnswer
@@ -183,6 +184,17 @@ def test_one_and_all_and_the_list_rest_on_the_same_model(shop: Workspace, fused:
         row = table.row(by_predicate=pl.col("user") == user, named=True)
         assert answer.probability == pytest.approx(row["probability"], abs=1e-4)
     assert shop.decide(50, 2, as_of=CUT, model=fused.fitted.id).contacts
+
+
+def test_a_model_fitted_on_the_whole_log_is_of_the_same_kind(shop: Workspace, fused: Model, regular: str) -> None:
+    live = refit(shop.folder, shop.schema, fused.fitted)
+    assert live.prepared.cut > fused.fitted.prepared.cut
+    kept = ("name", "adapt", "encoder_name", "epochs", "encoder", "train", "churn")
+    assert {key: live.info[key] for key in kept} == {key: fused.fitted.info[key] for key in kept}
+    save(live, shop.folder / "models")
+    answer = shop.predict("churn", regular, model=live.id)
+    assert isinstance(answer, ChurnAnswer)
+    assert answer.unnamed is not None
 
 
 def test_a_task_without_such_rows_says_so(shop: Workspace) -> None:
