@@ -1,10 +1,12 @@
 """Churn on real logs, as of several dates each, beside a LightGBM that knows nothing of ours.
 
-    python -m benchmarks.churn [SET...] [--quick] [--json] [--cuts DATE...]
+    python -m benchmarks.churn [SET...] [--quick] [--json] [--cuts DATE...] [--install]
 
 Sets: online-retail-ii (carried by the package), cdnow and taobao (research use: read from DESIRELINE_DATA or the folder
 `shared/data` beside the repository; taobao asks who shows no activity at all). As of each date `compare` runs as its
-command does, with one seed, in a process of its own, and then `peers/plain_churn.py` is asked about the same users.
+command does, with one seed, in a process of its own, and then `peers/plain_churn.py` is asked about the same users. On
+Online Retail II CoLES of pytorch-lifestream (`peers/ptls_coles.py`) learns from the events before the same cut, and
+the same trees read its embeddings; `--install` makes its environment in .bench/ptls.
 Then: the published fits of CDNOW, and what it costs to score a million customers. A run over all sets and dates writes
 benchmarks/results/churn.json.
 """
@@ -15,7 +17,9 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,8 +47,10 @@ BENCH = ROOT / ".bench" / "churn"
 SEED = 0
 RESAMPLES = 500
 CHANCE = 200  # logs drawn from the probabilities themselves
+PTLS = ROOT / ".bench" / "ptls"  # the environment of CoLES
 LEAST = 200  # users of a segment whose calibration is told
 METRICS = ("AUROC", "AUPRC", "lift@5%", "lift@10%", "Brier", "ECE", "log-loss")
+READ = ("embedding+lightgbm", "fused+lightgbm")  # rows that read the states of an encoder
 SCORED = ("aggregates+lightgbm", "bg-nbd")
 CHILD = """
 import json, sys
@@ -111,6 +117,7 @@ def as_of(name: str, folder: str, source: str, cut: str) -> dict[str, Any]:
         task.measure(model.predictions(asked), asked, schema, False).arrays["probability"][known]
         for model in (done.fitted, trees)
     )
+    read = {name: _saved(folder, schema, name, at, asked)[known] for name in READ}
     gone = asked.churned[known]
     users = asked.timeline.users.gather(asked.user[known]).to_list()
     begun, plan = time.perf_counter(), plain_churn.PLANS[name]
@@ -124,6 +131,8 @@ def as_of(name: str, folder: str, source: str, cut: str) -> dict[str, Any]:
         for row in result.rows
     ]
     rows.append({"row": "plain LightGBM", "kind": "outside", "seconds": seconds, "metrics": _told(outside)} | learnt)
+    if name == "online-retail-ii" and (PTLS / "bin" / "python").exists():
+        rows += coles_rows(test, asked, schema)
     return {
         "set": name,
         "as of": cut,
@@ -137,6 +146,7 @@ def as_of(name: str, folder: str, source: str, cut: str) -> dict[str, Any]:
         "rows": rows,
         "chosen minus plain": _metric(paired_auroc(ours, plain, gone)),
         "aggregates+lightgbm minus plain": _metric(paired_auroc(of_trees, plain, gone)),
+        **{f"{name} minus aggregates+lightgbm": _metric(paired_auroc(read[name], of_trees, gone)) for name in READ},
         "calibration": _calibration(ours, gone),
         "segments": _segments(result.analysis, asked, schema, known, ours),
         "season": {
@@ -147,6 +157,87 @@ def as_of(name: str, folder: str, source: str, cut: str) -> dict[str, Any]:
         },
         "seconds": result.seconds,
     }
+
+
+def coles_rows(test: Any, asked: Any, schema: Any) -> list[dict[str, Any]]:
+    """CoLES in the place of our encoder: the same past moments, users, aggregates and trees."""
+    from desireline.tasks import TASKS
+    from desireline.tasks.churn.adaptation import ROWS, TREES
+    from desireline.tasks.churn.baselines import ChurnBaseline
+    from desireline.tasks.churn.definition import Definition
+    from desireline.tasks.churn.snapshots import past_rows
+
+    of, task, begun, found = Definition.of(schema.churn), TASKS["churn"], time.perf_counter(), []
+    states = coles_states(test.prepared.before, [past_rows(test.prepared, of, schema.churn.dates), asked.rows])
+    spent = time.perf_counter() - begun
+    for adapt, row in ROWS.items():
+        begun = time.perf_counter()
+        made = ChurnBaseline(TREES[adapt](), of, schema.churn.dates, states)
+        made.fit(test)
+        measured = task.measure(made.predictions(asked), asked, schema, False)
+        metrics, seconds = task.metrics(measured, RESAMPLES, SEED), spent + time.perf_counter() - begun
+        found.append(
+            {"row": f"CoLES {row}", "kind": "outside", "seconds": round(seconds, 1), "metrics": _told(metrics)}
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class States:
+    """Embeddings by user and moment, in the place of `tasks.churn.embedding.Embedding`."""
+
+    of_row: pl.DataFrame
+
+    def beside(self, rows: pl.DataFrame, events: Any) -> pl.DataFrame:
+        """The rows with their embeddings."""
+        return rows.join(self.of_row, on=["user", "as_of"], how="left", maintain_order="left", validate="m:1")
+
+
+def coles_states(events: Any, asked: list[pl.DataFrame]) -> States:
+    """CoLES learns from all events before the cut and reads each row's user strictly before the row's moment."""
+    time_us, owner = np.asarray(events["time"]), events.rows()
+    first = np.diff(owner, prepend=-1) != 0
+    log = pl.DataFrame(
+        {
+            "user": owner,
+            "gap": np.where(first, 0.0, np.diff(time_us, prepend=0) / 86_400e6),
+            **{name: np.asarray(events[name]) for name in ("value", "event", "item")},
+        }
+    )
+    rows = pl.concat([frame.select("user", "as_of") for frame in asked]).unique(maintain_order=True)
+    row_of = pl.DataFrame({"user": events.users, "owner": np.arange(len(events))})
+    of_row = rows.join(row_of, on="user", how="left", maintain_order="left")["owner"].to_numpy()
+    moment, place = rows["as_of"].dt.epoch("us").to_numpy(), np.zeros(rows.height, np.int64)
+    for at in np.unique(moment):
+        earlier = np.diff(np.concatenate([[0], np.cumsum(time_us < at)])[events.offsets])
+        place[moment == at] = (events.offsets[:-1] + earlier - 1)[of_row[moment == at]]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / f"{name}.parquet") for name in ("events", "places", "out")]
+        log.write_parquet(paths[0])
+        pl.DataFrame({"place": place}).write_parquet(paths[1])
+        script = ROOT / "benchmarks" / "peers" / "ptls_coles.py"
+        command = [str(PTLS / "bin" / "python"), str(script), *paths]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        return States(rows.hstack(pl.read_parquet(paths[2])))
+
+
+def install() -> None:
+    """Make the environment of CoLES."""
+    subprocess.run([sys.executable, "-m", "venv", str(PTLS)], check=True)
+    subprocess.run([str(PTLS / "bin" / "pip"), "install", "-q", "pytorch-lifestream==0.7.0"], check=True)
+
+
+def _saved(folder: str, schema: Any, name: str, at: datetime, asked: Any) -> Floats:
+    """The probabilities [Q] of the newest row of a name that a comparison at this cut has saved."""
+    from desireline.selection.fitted import load
+    from desireline.sequences.prepared import iso
+    from desireline.tasks import TASKS
+
+    paths = (Path(folder) / "models").glob(f"churn-{name}-*/model.json")
+    kept = [path for path in paths if json.loads(path.read_text())["cut"] == iso(at)]
+    newest = max(kept, key=lambda path: path.stat().st_mtime)
+    fitted = load(Path(folder), schema, newest.parent.name)
+    return TASKS["churn"].measure(fitted.predictions(asked), asked, schema, False).arrays["probability"]
 
 
 def paired_auroc(one: Floats, other: Floats, gone: Floats) -> Metric:
@@ -356,10 +447,17 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="default: all")
     parser.add_argument("--quick", action="store_true", help="one set, one date, every tenth customer; not recorded")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--install", action="store_true", help="make the environment of CoLES first")
     parser.add_argument("--cuts", nargs="+", metavar="DATE", help="other dates than the usual ones; not recorded")
     options = parser.parse_args()
+    if options.install:
+        install()
     begun, notes = machine(), []  # before the run: the commit may move on while it lasts
     dates: list[dict[str, Any]] = []
+    if not (PTLS / "bin" / "python").exists():
+        notes.append(
+            "pytorch-lifestream is not installed beside us (--install does it): the rows of CoLES are left out."
+        )
     for name in (options.sets or list(SETS))[: 1 if options.quick else None]:
         if not SETS[name].source().exists():
             notes.append(f"{name}: its data are not there; DESIRELINE_DATA names another folder. Skipped.")

@@ -39,7 +39,7 @@ from desireline.data import online_retail_ii
 from desireline.schema.model import Schema
 from desireline.schema.moment import parse_moment
 from desireline.selection.compare import choose
-from desireline.selection.fit import Job, Run, network_row, run_baseline, run_jobs
+from desireline.selection.fit import Job, Run, network_row, run_baseline, run_jobs, run_seed
 from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
 from desireline.tasks.answers import asked_now
@@ -93,7 +93,7 @@ def at_cut(folder: Path, schema: Schema, at: datetime, encoders: Sequence[str]) 
         for n, grid in task.baselines(test.prepared, schema).items()
     ]
     jobs = [Job(folder, schema, task.name, "temporal", at, encoder, SEED) for encoder in encoders]
-    runs += [network_row([done], both, schema) for done in run_jobs(jobs)]
+    runs += [network_row([done], both, schema) for done in run_jobs(jobs, run_seed)]
     runs += panels(task, runs, both, folder, schema, SEED)
     asked = next_days(both[1])
     return {

@@ -151,7 +151,7 @@ def churn_set(name: str, dates: list[dict[str, Any]]) -> list[str]:
             f"{of[row]['AUROC']['value']:.4f} · {of[row]['ECE']['value']:.4f}" if row in of else "–" for of in metrics
         ]
         body.append([row, *(f"{mark}{pair}{mark}" for mark, pair in zip(marks, pairs, strict=True))])
-    for key in ("chosen minus plain", "aggregates+lightgbm minus plain"):
+    for key in (key for key in dates[0] if " minus " in key):
         body.append([key, *(cell(date[key], True) for date in dates)])
     lines += grid(["AUROC · ECE", *(date["as of"] for date in dates)], body)
     body = []

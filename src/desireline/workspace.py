@@ -149,12 +149,17 @@ class Workspace:
         task: str,
         encoder: str = "gru",
         *,
+        adapt: str | None = None,
         cut: Moment = None,
         protocol: str | None = None,
         seed: int = 0,
         epochs: int | None = None,
     ) -> Model:
-        """Train one encoder for a task and test it beside the cheapest baselines."""
+        """Train one encoder for a task and test it beside the cheapest baselines.
+
+        adapt : of churn "frozen" or "fused": it learns next behaviour, and trees read its states, alone or beside the
+        aggregates; None: it learns the task itself
+        """
         if epochs is not None and epochs < 1:
             raise SettingError(f"--epochs {epochs}: train at least one.")
         from desireline.selection import compare as comparing
@@ -162,9 +167,11 @@ class Workspace:
 
         at, name = self.cut(cut), protocol or self.schema.evaluate.protocol
         with write_lock(self.folder, "desireline fit"):
-            done = comparing.fit(self.folder, self.schema, task, encoder, at, name, seed, epochs, named=cut is not None)
+            done = comparing.fit(
+                self.folder, self.schema, task, encoder, at, name, seed, epochs, named=cut is not None, adapt=adapt
+            )
             deploy.deploy(self.folder, done.fitted, None)
-            self._keep(done.result, f"fit-{task}-{encoder}")
+            self._keep(done.result, "-".join(["fit", task, encoder, *([adapt] if adapt else [])]))
         return Model(self, done.fitted, done.result)
 
     def compare(

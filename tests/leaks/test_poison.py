@@ -11,8 +11,17 @@ import pytest
 
 from desireline.events.cut import cut
 from desireline.graphs.spectral import spectral_vectors
-from desireline.schema.model import AliasSpec, AnomalySettings, ChurnSettings, EventSpec, FieldSpec, Schema, TimeSpec
-from desireline.selection.fit import run_baseline
+from desireline.schema.model import (
+    AliasSpec,
+    AnomalySettings,
+    ChurnSettings,
+    EncoderSettings,
+    EventSpec,
+    FieldSpec,
+    Schema,
+    TimeSpec,
+)
+from desireline.selection.fit import run_baseline, train_network
 from desireline.selection.fitted import Fitted, describe, new_network
 from desireline.selection.panel import panels
 from desireline.selection.suspects import Look, look
@@ -20,13 +29,14 @@ from desireline.sequences.prepare import write_prepared
 from desireline.sequences.prepared import open_prepared, prepare
 from desireline.tasks import TASKS
 from desireline.tasks.answers import asked_now
+from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import Definition
 from desireline.tasks.churn.questions import churn_asked
 from desireline.tasks.churn.season import Season
 from desireline.tasks.churn.snapshots import past_rows
 from desireline.tasks.churn.task import settled_at
 from desireline.tasks.questions import training_histories
-from desireline.tasks.stages import stages, whole_log
+from desireline.tasks.stages import Stage, stages, whole_log
 from desireline.workspace import Workspace, init_workspace
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
@@ -199,7 +209,22 @@ def churn_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str,
         model.fit(stage)
         found |= {f"{row} {key}": array for key, array in model.state().items()}
         found[f"{row} log odds"] = np.concatenate([odds for _, _, odds in model.predictions(asked)])
+    for row, model in adapted(stage, schema).items():
+        found |= {f"{row} {key}": array for key, array in model.state().items()}
+        found[f"{row} log odds"] = np.concatenate([odds for _, _, odds in model.predictions(asked)])
     return found
+
+
+def adapted(stage: Stage, schema: Schema) -> dict[str, ChurnBaseline]:
+    """The rows on an encoder that learned next behaviour for one epoch."""
+    adaptation = TASKS["churn"].adaptation
+    small = schema.model_copy(update={"encoder": EncoderSettings(d_model=8, layers=1)})
+    known = adaptation.stage(stage, small)
+    network, _, _ = train_network(adaptation.teacher, "gru", small, known, 0, planned=1, stop_after=1, checkpoints=None)
+    made = {row: adaptation.row(adapt, network, small) for adapt, row in adaptation.rows.items()}
+    for model in made.values():
+        model.fit(stage)
+    return made
 
 
 @pytest.mark.parametrize("poison", ["deleted", "changed", "new users, items and times", "a bot"])

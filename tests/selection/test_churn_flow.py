@@ -39,6 +39,7 @@ def result(shop: Workspace) -> Result:
 def test_a_comparison_holds_the_rules_the_laws_the_trees_and_a_network(shop: Workspace) -> None:
     rows = {row.name: row.metrics for row in result(shop).rows}
     assert {"recency", "rfm", "bg-nbd", "aggregates+lightgbm", "gru", "random-encoder"} <= set(rows)
+    assert {"embedding+lightgbm", "fused+lightgbm"} <= set(rows)
     assert rows["aggregates+lightgbm"]["AUROC"].value > rows["recency"]["AUROC"].value + 0.05
     assert rows["aggregates+lightgbm"]["Brier"].value < rows["recency"]["Brier"].value
     assert all(0.5 < row["AUROC"].value < 1 for row in rows.values())

@@ -12,9 +12,8 @@ import pytest
 from desireline.schema.model import ChurnSettings, EventSpec, EventType, Schema
 from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.tasks import TASKS
-from desireline.tasks.churn.definition import DAY_US, Definition
+from desireline.tasks.churn.definition import DAY_US, Definition, one_an_occasion
 from desireline.tasks.churn.snapshots import past_moments, snapshot, with_labels
-from desireline.tasks.churn.task import one_an_occasion
 
 DAY = timedelta(days=1)
 START = datetime(2011, 1, 1, tzinfo=UTC)

@@ -80,6 +80,8 @@ def predict(
         stdout.print(f"{away} · {answer.segment}", highlight=False)
         for reason in answer.reasons:
             stdout.print(f"  {reason}", highlight=False)
+        if answer.unnamed is not None:
+            stdout.print(answer.unnamed, highlight=False)
         stdout.print(answer.level, style="dim", highlight=False)
     if isinstance(answer, AnomalyAnswer):
         rare = (

@@ -25,6 +25,13 @@ def fit(
     epochs: Annotated[
         int | None, typer.Option(help="Train exactly so many; default: until validation no longer gains.")
     ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            help="Of churn: let the encoder learn next behaviour, and trees read its states: frozen (these alone) or "
+            "fused (beside the aggregates). Default: it learns the task itself."
+        ),
+    ] = None,
     protocol: Protocol = None,
     cut: Cut = None,
     seed: Seed = 0,
@@ -37,7 +44,7 @@ def fit(
     model = (
         open_workspace(folder)
         .with_settings(settings(set_))
-        .fit(task, encoder, cut=cut, protocol=protocol, seed=seed, epochs=epochs)
+        .fit(task, encoder, adapt=adapt, cut=cut, protocol=protocol, seed=seed, epochs=epochs)
     )
     show(model.result, as_json)
 

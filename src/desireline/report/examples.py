@@ -96,7 +96,8 @@ def _answers(example: Example, report: Report) -> str:
 
 
 def _leaving(answer: dict[str, Any]) -> str:
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in answer["reasons"])
+    told = [*answer["reasons"], *([answer["unnamed"]] if answer["unnamed"] else [])]
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in told)
     away, likely = duration(answer["horizon_s"]), f"<strong>{answer['probability']:.0%}</strong>"
     return (
         f'<p class="small">Stays away for {away} with {likely}; {escape(answer["segment"])}.</p>'

@@ -26,8 +26,9 @@ from desireline.evaluation.intervals import paired_difference, user_interval
 from desireline.evaluation.lists import list_statistics
 from desireline.evaluation.result import Metric, Result, Row
 from desireline.schema.model import Schema
+from desireline.selection.adapted import AdaptedRun, adaptation_of, adapted_rows, run_any
 from desireline.selection.analyse import analyse
-from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs, run_seed
+from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs
 from desireline.selection.fitted import Fitted, save, settled_schema
 from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
@@ -55,22 +56,27 @@ def fit(
     seed: int,
     epochs: int | None,
     named: bool = True,
+    adapt: str | None = None,
 ) -> Compared:
     """Train one encoder with one seed, beside the cheapest baselines of its task.
 
+    adapt : how its states are used, where it is to learn something else first (`Task.adaptation`)
     named : whether the user named the cut; one that was not may be moved to where the task can be tested
     """
     begun = time.perf_counter()
     task = task_named(task_name)
     check_encoders([encoder])
+    if adapt is not None:
+        adaptation_of(task, [adapt])
     schema, at = task.settled(folder, schema, at, named)
     both, questions = _asked(folder, schema, task, protocol, at)
     rows = []
     for name in task.cheapest:
         grid = task.baselines(both[0].prepared, schema)[name][:1]
         rows.append(_row(task, run_baseline(task, name, grid, schema, both, questions), both[1], schema, seed))
-    done = run_seed(Job(folder, schema, task.name, protocol, at, encoder, seed, epochs))
-    run = network_row([done], both, schema)
+    job = Job(folder, schema, task.name, protocol, at, encoder, seed, epochs, adapt=() if adapt is None else (adapt,))
+    done = run_any(job)
+    run = adapted_rows([done], both, schema)[0] if isinstance(done, AdaptedRun) else network_row([done], both, schema)
     rows.append(_row(task, run, both[1], schema, seed))
     result = _result(task, both[1], run.fitted.id, rows, seed, begun)
     return Compared(replace(result, training=done.trained.summary()), run.fitted)
@@ -101,15 +107,23 @@ def compare(
     runs: list[Run] = []
     jobs = [Job(folder, schema, task.name, protocol, at, encoder, s) for encoder in encoders for s in seeds]
     jobs.append(Job(folder, schema, task.name, protocol, at, encoders[0], seeds[0], frozen=True))
+    if task.adaptation is not None:
+        uses = tuple(task.adaptation.rows)
+        jobs += [Job(folder, schema, task.name, protocol, at, encoders[0], s, adapt=uses) for s in seeds]
     tries = sum(len(grid) for grid in grids.values())
     with progress(f"comparing for {task.name}", tries + len(jobs), "rows") as advance:
         for name, grid in grids.items():
             runs.append(run_baseline(task, name, grid, schema, both, questions, advance))
         finished: dict[str, list[SeedRun]] = {}
-        for done in run_jobs(jobs):
-            finished.setdefault(done.job.name, []).append(done)
+        adapted: list[AdaptedRun] = []
+        for done in run_jobs(jobs, run_any):
+            if isinstance(done, AdaptedRun):
+                adapted.append(done)
+            else:
+                finished.setdefault(done.job.name, []).append(done)
             advance(1, f"{done.job.name}, seed {done.job.seed}")
     runs += [network_row(seeds_of, both, schema) for seeds_of in finished.values()]
+    runs += adapted_rows(adapted, both, schema) if adapted else []
     runs += panels(task, runs, both, folder, schema, seed)
     chosen, why = choose(task, runs, both, schema, seed)
     rows = [_row(task, run, both[1], schema, seed) for run in runs]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
 from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import Schema
-from desireline.selection.fitted import Fitted, describe, new_network, settings_of, settled_schema
+from desireline.selection.fitted import Fitted, describe, new_network, settings_of, settled_schema, taught
 from desireline.sequences.batches import Batch, batches
 from desireline.sequences.prepared import open_prepared
 from desireline.tasks import TASKS
@@ -37,7 +37,10 @@ from desireline.training.device import device_of, pays_bfloat16
 from desireline.training.loop import Trained, train, use_threads
 from desireline.training.network import Network
 
-ON_A_CARD = 4  # networks that train at once on one card: it idles between the small kernels of one
+Done = TypeVar("Done")
+
+ON_A_CARD = 4  # networks that train at once on one card, which one of them keeps busy for a fifth of the time
+KEPT = ("encoder_name", "epochs", "planned", "frozen", "protocol")  # of model.json, for a network to be fitted again
 
 
 @dataclass
@@ -67,7 +70,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """One network with one seed. `epochs`: train exactly so many and ask no validation. `frozen`: a random encoder."""
+    """One network with one seed.
+
+    epochs : train exactly so many and ask no validation;  frozen : a random encoder
+    adapt  : how its states are used, where it learns something else first (`Task.adaptation`), a row each
+    """
 
     folder: Path
     schema: Schema
@@ -78,10 +85,13 @@ class Job:
     seed: int
     epochs: int | None = None
     frozen: bool = False
+    adapt: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The row's name."""
+        """The row's name; of several that use one encoder, what they share."""
+        if self.adapt:
+            return f"{self.encoder} on next behaviour"
         return "random-encoder" if self.frozen else self.encoder
 
 
@@ -234,16 +244,16 @@ def _weights(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
 
 
-def run_jobs(jobs: Sequence[Job]) -> Iterator[SeedRun]:
+def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:
     """Run jobs side by side, as many as there are cores, ON_A_CARD where they share one; in this process when there is
     one job or one core."""
     workers = min(len(jobs), _side_by_side(jobs[0].schema)) if jobs else 0
     if workers <= 1:
-        yield from map(run_seed, jobs)
+        yield from map(run, jobs)
         return
     alone = [_single_threaded(job) for job in jobs]
     with process_pool(workers) as pool:
-        yield from pool.map(run_seed, alone)
+        yield from pool.map(run, alone)
 
 
 def _side_by_side(schema: Schema) -> int:
@@ -309,21 +319,25 @@ def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage,
         return Fitted(task, name, stage.prepared, baseline, told)
     encoder, settings = settings_of(info, schema)
     own, seed = schema.model_copy(update={"encoder": encoder, "train": settings}), int(info["seed"])
-    kept = {key: info[key] for key in ("encoder_name", "epochs", "planned", "frozen", "protocol")}
+    kept = {key: info[key] for key in (*KEPT, "adapt") if key in info}
+    adaptation = task.adaptation if "adapt" in info else None
     network, _, _ = train_network(
-        task.teacher,
+        taught(task, info),
         kept["encoder_name"],
         own,
-        stage,
+        stage if adaptation is None else adaptation.stage(stage, schema),
         seed,
         stop_after=int(kept["epochs"]),
         planned=int(kept["planned"]),
         frozen=bool(kept["frozen"]),
         checkpoints=checkpoints,
     )
-    return Fitted(
-        task, name, stage.prepared, network, describe(task, name, "model", stage.prepared, own, seed, {}, **kept)
-    )
+    told = describe(task, name, "model", stage.prepared, own, seed, {}, **kept)
+    if adaptation is None:
+        return Fitted(task, name, stage.prepared, network, told)
+    reader = adaptation.row(info["adapt"], network, schema)
+    reader.fit(stage)
+    return Fitted(task, name, stage.prepared, reader, told)
 
 
 def fitted_at(folder: Path, schema: Schema, models: Sequence[Fitted], at: Sequence[Stage]) -> list[list[Fitted]]:

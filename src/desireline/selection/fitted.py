@@ -154,6 +154,11 @@ def settings_of(info: dict[str, Any], schema: Schema) -> tuple[EncoderSettings, 
     return EncoderSettings(**info["encoder"]), TrainSettings(**info["train"], device=schema.train.device)
 
 
+def taught(task: Task, info: dict[str, Any]) -> Teacher:
+    """What the network of a model learned from, by its `model.json`."""
+    return task.adaptation.teacher if task.adaptation is not None and "adapt" in info else task.teacher
+
+
 def describe(
     task: Task,
     name: str,
@@ -256,12 +261,16 @@ def load(workspace: Path, schema: Schema, name: str) -> Fitted:
             return Fitted(task, info["name"], prepared, Panel(sources, JUDGES[info["name"]].load(arrays)), info)
         if info["kind"] == "model":
             network = new_network(
-                task.teacher,
+                taught(task, info),
                 info["encoder_name"],
                 *settings_of(info, schema),
                 prepared,
                 0,
             )
+            if task.adaptation is not None and "adapt" in info:
+                reader = task.adaptation.row(info["adapt"], network, schema)
+                reader.load(arrays)
+                return Fitted(task, info["name"], prepared, reader, info)
             network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
             return Fitted(task, info["name"], prepared, network.eval(), info)
         baseline = task.baseline(info["name"], info["constants"], schema, prepared)

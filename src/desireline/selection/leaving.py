@@ -29,6 +29,7 @@ from desireline.tasks.churn.answers import (
 )
 from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import Definition
+from desireline.tasks.churn.models import SEQUENCE
 from desireline.tasks.churn.questions import ChurnQuestions, churn_asked
 from desireline.tasks.churn.snapshots import snapshot
 from desireline.tasks.churn.trial import behaviour_only
@@ -41,7 +42,8 @@ def leaving(fitted: Fitted, history: pl.DataFrame, as_of: datetime) -> ChurnAnsw
     questions = churn_asked(history, fitted.prepared, as_of)
     if len(questions) == 0:
         return None
-    return _answer(fitted, questions, _why(fitted, questions, _shares(fitted, questions), history))
+    shares = _shares(fitted, questions)
+    return _answer(fitted, questions, shares, _why(fitted, questions, shares, history))
 
 
 def explanation(fitted: Fitted, events: pl.DataFrame, as_of: datetime) -> Explanation | None:
@@ -54,7 +56,7 @@ def explanation(fitted: Fitted, events: pl.DataFrame, as_of: datetime) -> Explan
     shares = _shares(fitted, questions)
     why = _why(fitted, questions, shares, history)
     row = questions.rows.row(0, named=True)
-    return explained(_answer(fitted, questions, why), fitted.id, row, shares, why, schema)
+    return explained(_answer(fitted, questions, shares, why), fitted.id, row, shares, why, schema)
 
 
 def leaving_all(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[pl.DataFrame]:
@@ -118,9 +120,11 @@ def _questions(folder: Path, fitted: Fitted, as_of: datetime) -> Iterator[ChurnQ
             yield questions
 
 
-def _answer(fitted: Fitted, questions: ChurnQuestions, why: list[Reason]) -> ChurnAnswer:
-    log_odds = float(_log_odds(fitted, questions)[0])
-    return churn_answer(questions, 0, log_odds, _segments(fitted, questions.rows)[0], why)
+def _answer(
+    fitted: Fitted, questions: ChurnQuestions, shares: dict[str, float] | None, why: list[Reason]
+) -> ChurnAnswer:
+    log_odds, unnamed = float(_log_odds(fitted, questions)[0]), (shares or {}).get(SEQUENCE)
+    return churn_answer(questions, 0, log_odds, _segments(fitted, questions.rows)[0], why, unnamed)
 
 
 def _why(
@@ -140,7 +144,7 @@ def _probability(fitted: Fitted, questions: ChurnQuestions) -> NDArray[np.float6
 
 
 def _shares(fitted: Fitted, questions: ChurnQuestions) -> dict[str, float] | None:
-    return fitted.predictor.shares(questions.rows[:1]) if isinstance(fitted.predictor, ChurnBaseline) else None
+    return fitted.predictor.shares(questions) if isinstance(fitted.predictor, ChurnBaseline) else None
 
 
 def _segments(fitted: Fitted, rows: pl.DataFrame) -> list[str]:

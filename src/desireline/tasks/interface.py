@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -123,6 +123,24 @@ class Teacher(Protocol):
         """Hold predictions against what came."""
 
 
+class Adaptation(Protocol):
+    """Rows on the states of an encoder that learned something else first and is then left as it is."""
+
+    @property
+    def teacher(self) -> Teacher:
+        """What the encoder learns from."""
+
+    @property
+    def rows(self) -> Mapping[str, str]:
+        """How the states are used ("frozen": alone, "fused": beside what is known anyway) -> the row's name."""
+
+    def stage(self, stage: Stage, schema: Schema) -> Stage:
+        """What of a stage the encoder learns from and is asked about."""
+
+    def row(self, adapt: str, network: Network, schema: Schema) -> Baseline:
+        """What reads the states of a trained network, not yet fitted; the network is a part of what it saves."""
+
+
 class Task(Protocol):
     """One job over the sequence model; every member works on arrays of events, none on a column's name."""
 
@@ -135,6 +153,10 @@ class Task(Protocol):
     @property
     def teacher(self) -> Teacher:
         """What its networks learn from: most tasks teach themselves."""
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """Rows on an encoder that learned something else; None: the task has none."""
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         """The schema with what the task reads off the log before the cut `at`, and the cut, moved unless `named`."""
@@ -180,6 +202,7 @@ class EventByEvent:
     cheapest: tuple[str, ...] = ("popularity", "markov")
     encoders: tuple[str, ...] = tuple(ENCODERS)
     unasked: Literal["fit", "compare"] = "fit"
+    adaptation: Adaptation | None = None
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         return schema, at

@@ -51,6 +51,7 @@ class Anomaly:
     cheapest: tuple[str, ...] = ("trivial", "facts+groups")
     encoders: tuple[str, ...] = ("gru",)
     unasked: Literal["fit", "compare"] = "fit"
+    adaptation = None
     teacher = NextEvent()
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:

@@ -2,7 +2,8 @@
 
 The numbers of a snapshot fall into a few groups, each of which is one sentence. With trees the groups that move this
 user's risk most are told first (Shapley values, summed over the group); other models give no such shares, and the
-sentences stand in the order of `GROUPS`.
+sentences stand in the order of `GROUPS`. What a network's state adds has no name: it is told as one share beside the
+reasons, and never as a reason.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from desireline.features.definitions import definitions
 from desireline.schema.model import Schema
 from desireline.sequences.prepared import Prepared, iso
 from desireline.tasks.churn.definition import DAY_US, Definition
+from desireline.tasks.churn.models import SEQUENCE
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.snapshots import OWN, YEAR, is_asked, kept_path, present_rows
 
@@ -57,6 +59,7 @@ class ChurnAnswer:
 
     segment : tenure and value, or why the user is not among those asked about
     evidence : the ids of the events behind each reason;  level : how sure the season's level is, in words
+    unnamed : which part of the score no fact stands for, in words; None where facts stand for all of it
     """
 
     user: str
@@ -67,6 +70,7 @@ class ChurnAnswer:
     reasons: list[str]
     evidence: list[list[int]]
     level: str
+    unnamed: str | None
 
 
 def value_edges_at(prepared: Prepared, of: Definition) -> tuple[float, float]:
@@ -107,8 +111,13 @@ def segments(rows: pl.DataFrame, of: Definition, edges: tuple[float, float]) -> 
     return rows.select(told.alias("segment"))["segment"].to_list()
 
 
-def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: str, why: list[Reason]) -> ChurnAnswer:
-    """The answer for one question from its log odds."""
+def churn_answer(
+    questions: ChurnQuestions, row: int, log_odds: float, segment: str, why: list[Reason], unnamed: float | None
+) -> ChurnAnswer:
+    """The answer for one question from its log odds.
+
+    unnamed : what the state of a network adds to them; None without one
+    """
     known = questions.rows.row(row, named=True)
     return ChurnAnswer(
         str(known["user"]),
@@ -119,12 +128,21 @@ def churn_answer(questions: ChurnQuestions, row: int, log_odds: float, segment: 
         [reason.text for reason in why],
         [reason.events for reason in why],
         level_told(questions, row, log_odds),
+        None if unnamed is None else unnamed_told(unnamed),
     )
 
 
 def percent(share: float) -> str:
     """A share in whole percent, without a claim of certainty."""
     return "<1%" if share < 0.01 else ">99%" if share > 0.99 else f"{share:.0%}"
+
+
+def unnamed_told(share: float) -> str:
+    """That a part of the log odds comes from the sequence as a whole, and which way it moves the risk."""
+    way = "raises" if share > 0 else "lowers"
+    return (
+        f"what a network read in the sequence of events {way} the risk ({share:+.2f} of the log odds); it has no name"
+    )
 
 
 def level_told(questions: ChurnQuestions, row: int, log_odds: float) -> str:
@@ -158,7 +176,8 @@ def reasons(
     groups : what the model looks at; nothing else is a reason
     """
     by_group: dict[str, float] = {}
-    for name, share in (shares or {}).items():
+    named = {name: share for name, share in (shares or {}).items() if name != SEQUENCE}
+    for name, share in named.items():
         by_group[group_of(name)] = by_group.get(group_of(name), 0.0) + share
     order = sorted((group for group in GROUPS if group in groups), key=lambda group: -abs(by_group.get(group, 0.0)))
     facts, told = _Facts.of_user(row, events, schema, of), []
@@ -260,6 +279,7 @@ class Explanation:
     """A churn answer with all that it rests on.
 
     reasons : text, share of the log odds (None where the model tells none) and the ids of the events behind it
+    unnamed : what the state of a network adds to the log odds, which no fact stands for; None without one
     numbers : name, unit, meaning, value and share of every number of the snapshot, the weightiest first
     """
 
@@ -271,6 +291,7 @@ class Explanation:
     probability: float
     segment: str
     reasons: list[dict[str, Any]]
+    unnamed: float | None
     numbers: list[dict[str, Any]]
 
     def to_json(self) -> dict[str, Any]:
@@ -287,6 +308,8 @@ class Explanation:
         for reason in self.reasons:
             share = "" if reason["share"] is None else f"{reason['share']:+.2f}"
             table.add_row(reason["text"], share, ", ".join(str(event) for event in reason["events"][:3]))
+        if self.unnamed is not None:
+            table.add_row("what a network read in the sequence, without a name", f"{self.unnamed:+.2f}", "")
         return table
 
 
@@ -314,5 +337,6 @@ def explained(
         answer.probability,
         answer.segment,
         [asdict(reason) for reason in why],
+        None if shares is None else shares.get(SEQUENCE),
         numbers,
     )

@@ -95,6 +95,19 @@ def is_return(sequences: Sequences, by: str) -> NDArray[np.bool_]:
     return np.asarray(sequences["role"] & TARGET > 0)
 
 
+def one_an_occasion(sequences: Sequences, of: Definition) -> NDArray[np.bool_]:
+    """bool [N]: of each day (or hour) of a user the last event that shows a return, or the last of all without one."""
+    if sequences.events == 0:
+        return np.zeros(0, bool)
+    owner, occasion = sequences.rows(), np.asarray(sequences["time"]) // of.unit_us
+    opens = np.ones(sequences.events, bool)
+    opens[1:] = (owner[1:] != owner[:-1]) | (occasion[1:] != occasion[:-1])
+    standing = is_return(sequences, of.by) * sequences.events + np.arange(sequences.events)
+    chosen = np.zeros(sequences.events, bool)
+    chosen[np.maximum.reduceat(standing, np.flatnonzero(opens)) % sequences.events] = True
+    return chosen
+
+
 def _kind(before: Sequences) -> str:
     having = len(np.unique(before.rows()[is_return(before, "purchase")]))
     again = len(np.unique(_gaps(before, "purchase")[1]))

@@ -1,4 +1,4 @@
-"""What orders users by the risk that they leave, without a network: rules, buy-till-you-die, and trees on aggregates.
+"""What orders users by the risk that they leave: rules, buy-till-you-die, and trees on the numbers of a row.
 
 Each learns from rows of past moments (`snapshots.past_rows`) and gives log odds at the log's usual level;
 `season.py` tells how far a moment is from it.
@@ -6,7 +6,7 @@ Each learns from rows of past moments (`snapshots.past_rows`) and gives log odds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,8 @@ CLASSES = 5  # of recency, frequency and value each, as direct mailers have it
 RIDGE = 1e-3
 MOST = 10_000  # customers that a law of lifetimes is fitted on
 EDGE = 1e-6  # probabilities are kept so far from 0 and 1
+SEQUENCE = "sequence"  # what stands for a network's state among the shares of named numbers
+STATE = f"{SEQUENCE}_"  # what the columns of a state begin with
 
 
 class Scorer(Protocol):
@@ -139,16 +141,19 @@ class Lifetimes:
         return self.model.parameters
 
 
-class AggregateTrees:
-    """Trees on every number of a snapshot."""
+class RowTrees:
+    """Trees on the numbers of a row: a snapshot's, and a network's state where that stands beside them.
 
-    looks_at: tuple[str, ...] | None = None
+    reads : which of them, by name
+    """
 
-    def __init__(self) -> None:
-        self.trees = Trees()
+    def __init__(
+        self, looks_at: tuple[str, ...] | None = None, reads: Callable[[str], bool] = lambda name: True
+    ) -> None:
+        self.looks_at, self.reads, self.trees = looks_at, reads, Trees()
 
     def fit(self, rows: pl.DataFrame, level: Floats, seed: int, everybody: pl.DataFrame) -> Floats:
-        self.trees.names = [name for name in rows.columns if name not in KEYS]
+        self.trees.names = [name for name in rows.columns if name not in KEYS and self.reads(name)]
         columns, gone = numbers(rows, self.trees.names), rows["churned"].to_numpy()
         return self.trees.fit(columns, gone, folds(rows), seed, level)
 
@@ -156,9 +161,14 @@ class AggregateTrees:
         return self.trees.log_odds(numbers(rows, self.trees.names))
 
     def shares(self, rows: pl.DataFrame) -> dict[str, float]:
-        """What each number adds to the log odds of the first row, against the mean row."""
-        found = self.trees.shares(numbers(rows[:1], self.trees.names))[0]
-        return dict(zip(self.trees.names, (float(share) for share in found), strict=True))
+        """What each number adds to the log odds of the first row, against the mean row; a state as one, SEQUENCE."""
+        found: dict[str, float] = {}
+        for name, share in zip(
+            self.trees.names, self.trees.shares(numbers(rows[:1], self.trees.names))[0], strict=True
+        ):
+            told = SEQUENCE if name.startswith(STATE) else name
+            found[told] = found.get(told, 0.0) + float(share)
+        return found
 
     def state(self) -> dict[str, NDArray[Any]]:
         return self.trees.state()

@@ -1,9 +1,10 @@
 """Churn: who will not come back within the horizon.
 
 A question is a user as of a stage's cut; its answer is known once the horizon is over. Networks learn how long it takes
-until somebody comes back, from every occasion of every user (`training/hazard.py`): one model for every horizon.
-Everything else learns from users as of past moments (`snapshots.py`). All rows get their level from the past by the
-same rule (`season.py`), so that a table compares what they know and not how they are set.
+until somebody comes back, from every occasion of every user (`training/hazard.py`): one model for every horizon; or
+they learn next behaviour, and trees read their states (`adaptation.py`). Everything else learns from users as of past
+moments (`snapshots.py`). All rows get their level from the past by the same rule (`season.py`), so that a table
+compares what they know and not how they are set.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from desireline.events.store import EventStore
 from desireline.schema.model import Schema, TrainSettings
 from desireline.sequences.prepared import Prepared, iso, prepare
 from desireline.sequences.ragged import Sequences
+from desireline.tasks.churn.adaptation import OnNextBehaviour
 from desireline.tasks.churn.baselines import SCORERS, ChurnBaseline
-from desireline.tasks.churn.definition import DAY_US, Definition, is_return, settled, told
+from desireline.tasks.churn.definition import DAY_US, Definition, is_return, one_an_occasion, settled, told
 from desireline.tasks.churn.models import logistic
 from desireline.tasks.churn.questions import ChurnQuestions, churn_questions
 from desireline.tasks.interface import Baseline, Chunks, Measured
@@ -59,6 +61,7 @@ class Churn:
     cheapest: tuple[str, ...] = ("recency", "aggregates+lightgbm")
     encoders: tuple[str, ...] = ("gru",)  # of a few thousand users' silences the others learn no more
     unasked: Literal["fit", "compare"] = "compare"  # trees are the better guess, and only a table knows
+    adaptation = OnNextBehaviour()
 
     @property
     def teacher(self) -> Churn:
@@ -210,19 +213,6 @@ class Churn:
     def baseline(self, name: str, constants: dict[str, Any], schema: Schema, prepared: Prepared) -> Baseline:
         of = Definition.of(schema.churn)
         return ChurnBaseline(SCORERS[name](of), of, schema.churn.dates)
-
-
-def one_an_occasion(sequences: Sequences, of: Definition) -> NDArray[np.bool_]:
-    """bool [N]: of each day (or hour) of a user the last event that shows a return, or the last of all without one."""
-    if sequences.events == 0:
-        return np.zeros(0, bool)
-    owner, occasion = sequences.rows(), np.asarray(sequences["time"]) // of.unit_us
-    opens = np.ones(sequences.events, bool)
-    opens[1:] = (owner[1:] != owner[:-1]) | (occasion[1:] != occasion[:-1])
-    standing = is_return(sequences, of.by) * sequences.events + np.arange(sequences.events)
-    chosen = np.zeros(sequences.events, bool)
-    chosen[np.maximum.reduceat(standing, np.flatnonzero(opens)) % sequences.events] = True
-    return chosen
 
 
 def settled_at(folder: Path, schema: Schema, at: datetime) -> Schema:
