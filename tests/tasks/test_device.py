@@ -25,7 +25,7 @@ from desireline.tasks.questions import Questions
 from desireline.tasks.recommend import Recommend
 from desireline.training import graphs
 from desireline.training.contrast import contrast
-from desireline.training.device import device_of, pays_bfloat16
+from desireline.training.device import device_of, path_of, pays_bfloat16
 from desireline.training.hazard import Hazard
 from desireline.training.loop import train
 from desireline.training.network import Network
@@ -76,6 +76,15 @@ def test_bfloat16_by_itself_is_for_cards_that_multiply_it(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         assert pays_bfloat16("auto", torch.device("cuda")) is pays
     assert not pays_bfloat16("float32", torch.device("cuda"))
+
+
+def test_where_networks_train_is_told_in_words(monkeypatch):
+    assert path_of(TrainSettings(device="cpu", precision="float32")) == (
+        "on the processor in float32, its own kernels in Numba"
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    assert path_of(TrainSettings(precision="bfloat16")) == "on a card in bfloat16, PyTorch's kernels"
 
 
 @card

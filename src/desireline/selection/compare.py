@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from desireline.core.errors import DataError, SettingError
-from desireline.core.progress import progress
+from desireline.core.progress import progress, say
 from desireline.encoders import ENCODERS
 from desireline.evaluation.intervals import paired_difference, user_interval
 from desireline.evaluation.lists import list_statistics
@@ -34,6 +34,7 @@ from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS, Task
 from desireline.tasks.stages import Stage, stages
+from desireline.training.device import path_of
 
 SIMPLEST = ("baseline", "model", "panel")
 
@@ -66,6 +67,7 @@ def fit(
     begun = time.perf_counter()
     task = task_named(task_name)
     check_encoders([encoder])
+    say(f"The network trains {path_of(schema.train)}.")
     if adapt is not None:
         adaptation_of(task, [adapt])
     schema, at = task.settled(folder, schema, at, named)
@@ -100,6 +102,7 @@ def compare(
     task = task_named(task_name)
     encoders = task.encoders if encoders is None else encoders
     check_encoders(encoders)
+    say(f"Networks train {path_of(schema.train)}.")
     schema, at = task.settled(folder, schema, at, named)
     both, questions = _asked(folder, schema, task, protocol, at)
     seeds = [seed + k for k in range(schema.evaluate.seeds)]

@@ -51,7 +51,7 @@ TOLD = 5_000  # accounts, at most, whose reasons and evidence are kept
 SUSPECT = 0.05  # p-value up to which they are
 KNOWN = FACTS | SURPRISES
 FRAMES = ("accounts", "features", "evidence")
-VERSION = 4  # of a look on disk; another as soon as the same log gives another look
+VERSION = 5  # of a look on disk; another as soon as the same log gives another look
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,14 @@ def pays_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bfloat16"
 
 
+def path_of(settings: TrainSettings) -> str:
+    """Where and in which numbers networks train, in words."""
+    device = device_of(settings)
+    where = f"on {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "on the processor"
+    kernels = ", its own kernels in Numba" if device.type == "cpu" else ", PyTorch's kernels"
+    return f"{where} in {'bfloat16' if pays_bfloat16(settings.precision, device) else 'float32'}{kernels}"
+
+
 def beside(tensor: Tensor, array: NDArray[Any]) -> Tensor:
     """An array as a tensor where another one lies; on the processor it shares the array's memory.
 

@@ -1,10 +1,10 @@
 """How far a measure lies from those of equally active accounts, and how rare that is; no share has to be guessed.
 
 Heavy users do more of everything, so an account is held against its peers alone: those of the same fifth by activity,
-or fewer groups where accounts are few. Measures are asked for two things. `deviations` say how far each lies from the
-peers' median, and `apart` how far an account lies from all others over many of them at once: that makes the score.
-`rarities` say how rare each measure is by itself, for people and trees to read; there a floor keeps a wild one from
-outweighing all others.
+or fewer groups where accounts are few. `deviations` say how far each measure lies from the peers' median, `surprisals`
+how improbable that is, and `apart` how far an account lies from all others over many of them at once: that makes the
+score. `rarities` say how rare each measure is by itself among peers, for people and trees to read. In these and in
+surprisals a floor keeps a wild measure from outweighing all others.
 
 `upper_tail` makes a probability of any number. Up to the 95 % quantile (a lower one among few) it is the share of those
 with as much or more (ties counted half). Beyond it ranks cannot tell the tenth from the wildest, so the tail is taken
@@ -28,9 +28,9 @@ GROUPS = 5  # of peers, by activity
 LEAST_PEERS = 100  # accounts in a group of peers
 TAIL = 0.05  # share beyond which ranks are not enough
 LEAST_TAIL, MOST_TAIL = 10, 0.2  # accounts in the tail, to know its scale, and their largest share
-FLOOR = 1e-5  # of one measure's probability
+FLOOR = 1e-4  # of one measure's probability: beyond it few logs have the accounts to know
 LEAST = 1e-300  # of a p-value: JSON and logarithms still hold it
-RIDGE = 0.3  # variances that are added to each measure's own
+RIDGE = 0.3  # squared bans that are added to each measure's variance
 
 
 def peer_groups(activity: Floats, most: int = GROUPS) -> NDArray[np.int64]:
@@ -78,6 +78,16 @@ def deviations(measures: pl.DataFrame, known: Mapping[str, Fact], activity: Floa
     return found
 
 
+def surprisals(away: Floats) -> Floats:
+    """float64 [A]: −log10 of the probability of a deviation [A] as far on the suspicious side; 0 for none.
+
+    Among all accounts, also those that the measure is not defined for, which lie at 0: what few do at all says something
+    too. How far out the wildest lies says no more than FLOOR.
+    """
+    far = np.abs(away)
+    return np.where(far > 0, -np.log10(np.maximum(upper_tail(far), FLOOR)), 0.0)
+
+
 def apart(columns: Sequence[Floats]) -> Floats:
     """float64 [A]: squared Mahalanobis distance from the mean account over columns [A] each.
 
@@ -93,8 +103,8 @@ def apart(columns: Sequence[Floats]) -> Floats:
 def beyond(away: Mapping[str, Floats], own: Collection[str]) -> Floats:
     """float64 [A]: how much farther an account lies apart by all measures than by those alone that are not `own`.
 
-    Twice what the log likelihood gains where the own measures may have shifted and the others have not, at normal
-    deviations: T² in parts as by Mason, Young & Tracy (1995, "Decomposition of T² for multivariate control chart
+    Twice what the log likelihood gains where the own measures may have shifted and the others have not, were they
+    normal: T² in parts as by Mason, Young & Tracy (1995, "Decomposition of T² for multivariate control chart
     interpretation"). What the others foretell of the own ones is taken off.
     """
     others = [column for name, column in away.items() if name not in own]
