@@ -81,8 +81,8 @@ def deviations(measures: pl.DataFrame, known: Mapping[str, Fact], activity: Floa
 def surprisals(away: Floats) -> Floats:
     """float64 [A]: −log10 of the probability of a deviation [A] as far on the suspicious side; 0 for none.
 
-    Among all accounts, also those that the measure is not defined for, which lie at 0: what few do at all says something
-    too. How far out the wildest lies says no more than FLOOR.
+    Among all accounts, also those that the measure is not defined for, which lie at 0: what few do at all says
+    something too. How far out the wildest lies says no more than FLOOR.
     """
     far = np.abs(away)
     return np.where(far > 0, -np.log10(np.maximum(upper_tail(far), FLOOR)), 0.0)
