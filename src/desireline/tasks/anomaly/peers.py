@@ -3,8 +3,7 @@
 Heavy users do more of everything, so an account is held against its peers alone: those of the same fifth by activity,
 or fewer groups where accounts are few. `deviations` say how far each measure lies from the peers' median, `surprisals`
 how improbable that is, and `apart` how far an account lies from all others over many of them at once: that makes the
-score. `rarities` say how rare each measure is by itself among peers, for people and trees to read. In these and in
-surprisals a floor keeps a wild measure from outweighing all others.
+score. `rarities` say how rare each measure is by itself among peers, for people and trees to read, down to FLOOR.
 
 `upper_tail` makes a probability of any number. Up to the 95 % quantile (a lower one among few) it is the share of those
 with as much or more (ties counted half). Beyond it ranks cannot tell the tenth from the wildest, so the tail is taken
@@ -28,7 +27,7 @@ GROUPS = 5  # of peers, by activity
 LEAST_PEERS = 100  # accounts in a group of peers
 TAIL = 0.05  # share beyond which ranks are not enough
 LEAST_TAIL, MOST_TAIL = 10, 0.2  # accounts in the tail, to know its scale, and their largest share
-FLOOR = 1e-4  # of one measure's probability: beyond it few logs have the accounts to know
+FLOOR = 1e-5  # of one measure's rarity
 LEAST = 1e-300  # of a p-value: JSON and logarithms still hold it
 RIDGE = 0.3  # squared bans that are added to each measure's variance
 
@@ -82,10 +81,10 @@ def surprisals(away: Floats) -> Floats:
     """float64 [A]: −log10 of the probability of a deviation [A] as far on the suspicious side; 0 for none.
 
     Among all accounts, also those that the measure is not defined for, which lie at 0: what few do at all says
-    something too. How far out the wildest lies says no more than FLOOR.
+    something too. There is no floor: a single trait beyond all others' must be able to raise the alarm by itself.
     """
     far = np.abs(away)
-    return np.where(far > 0, -np.log10(np.maximum(upper_tail(far), FLOOR)), 0.0)
+    return np.where(far > 0, -np.log10(upper_tail(far)), 0.0)
 
 
 def apart(columns: Sequence[Floats]) -> Floats:
