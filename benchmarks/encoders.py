@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ingest import show
 from benchmarks.quality import DATA, ROOT, SETS
-from benchmarks.record import machine, record
+from benchmarks.record import RESULTS, machine, record
 from desireline.core.processes import process_pool
 from desireline.encoders import ENCODERS
 from desireline.schema.model import Schema
@@ -113,6 +113,7 @@ def run(fit: Fit) -> dict[str, Any]:
         "epochs": trained.best_epoch,
         "targets/s": trained.summary()["targets_per_s"],
         "parameters": network.parameters_count,
+        "on": torch.cuda.get_device_name() if device_of(fit.schema.train).type == "cuda" else "processor",
         "seconds": round(time.perf_counter() - begun, 1),
     }
 
@@ -154,10 +155,18 @@ def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "epochs": round(statistics.mean(one["epochs"] for one in plain), 1),
             "targets/s": round(statistics.mean(one["targets/s"] for one in plain)),
             "seconds": round(statistics.mean(one["seconds"] for one in plain), 1),
+            **{key: plain[0][key] for key in ("epochs at most", "side by side", "on")},
             "published": PUBLISHED.get((name, encoder), "–"),
         }
         rows.append(row)
     return rows
+
+
+def older(ran: set[str]) -> list[dict[str, Any]]:
+    """What is recorded of sets that do not run now."""
+    path = RESULTS / "encoders.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
+    return [one for one in recorded if one["name"] not in ran]
 
 
 def main() -> None:
@@ -182,22 +191,20 @@ def main() -> None:
         with process_pool(min(options.jobs, len(wanted))) as pool:
             for one in pool.map(run, wanted):
                 sys.stderr.write(f"{json.dumps(one)}\n")
-                done.append(one)
-    rows = table(done)
-    device = device_of(wanted[0].schema.train).type
-    where = torch.cuda.get_device_name() if device == "cuda" else "processor"
+                done.append(one | {"epochs at most": options.epochs, "side by side": options.jobs})
+    rows = table(done if options.quick else [*older({one["name"] for one in done}), *done])
     if not options.quick:
         notes = [
-            f"On {where}, {options.jobs} networks side by side, whose targets/s and seconds therefore share it; equal "
-            f"settings, at most {options.epochs} epochs, early stopping on validation.",
+            "Networks are trained side by side, as many as `side by side` says, whose targets/s and seconds therefore "
+            "share the device; equal settings within a set, at most `epochs at most`, early stopping on validation.",
             "NDCG@10 and HR@10: mean and deviation over seeds; `± users`: half the widest 95 % interval over users.",
             "`shuffled`: a network (seed 0) that learnt from and was asked with shuffled histories; `order is worth`: "
             "what it loses of seed 0's NDCG@10.",
             "Published: arXiv 2508.06450, the same sequences and protocol.",
         ]
-        command = "python -m benchmarks.encoders"
-        result = {"title": "Encoders alone", "command": command, "device": where, "rows": rows, "details": done}
-        record("encoders", {"machine": begun, **result, "notes": notes})
+        details = [*older({one["name"] for one in done}), *done]
+        result = {"title": "Encoders alone", "command": "python -m benchmarks.encoders", "rows": rows}
+        record("encoders", {"machine": begun, **result, "details": details, "notes": notes})
     show(rows, options.json)
 
 
