@@ -31,6 +31,45 @@ def walks(users=25, seed=0):
     return [[(day, int(i)) for day, i in enumerate(rng.integers(2, ITEMS, rng.integers(1, 12)))] for _ in range(users)]
 
 
+def first_and_all(seed=3):
+    """Histories up to some place, the whole ones, and how many events of each come after it; one user is new."""
+    lines = walks(seed=seed)
+    kept = [len(line) * n % 5 if n else 0 for n, line in enumerate(lines)]
+    kept = [min(k, len(line)) for k, line in zip(kept, lines, strict=True)]
+    first = [line[:k] for k, line in zip(kept, lines, strict=True)]
+    return first, lines, np.array([len(line) - k for k, line in zip(kept, lines, strict=True)])
+
+
+@pytest.mark.parametrize("backward", [0.0, 0.15, 1.0])
+def test_neighbours_that_learn_later_events_are_those_fitted_on_all(backward):
+    first, lines, fresh = first_and_all()
+    whole, grown, single = (ItemKNN(backward=backward, two_hop=0.0) for _ in range(3))
+    whole.fit(histories(*lines), ITEMS)
+    for made in (grown, single):
+        made.fit(histories(*first), ITEMS)
+    assert np.abs(grown.score(histories(*lines)) - whole.score(histories(*lines))).max() > 1e-2
+    grown.learn(histories(*lines), fresh)
+    for line, count in zip(lines, fresh.tolist(), strict=True):
+        for k in range(len(line) - count, len(line)):  # event by event, as they come
+            single.learn(histories(line[: k + 1]), np.ones(1, np.int64))
+    asked = histories(*lines)
+    for made in (grown, single):
+        np.testing.assert_allclose(made.score(asked), whole.score(asked), rtol=1e-4, atol=1e-6)
+        again = ItemKNN(backward=backward, two_hop=0.0)
+        again.load(made.state())
+        np.testing.assert_array_equal(again.score(asked), made.score(asked))
+
+
+def test_what_a_loaded_model_learns_does_not_reach_what_was_saved():
+    made, again = ItemKNN(), ItemKNN()
+    made.fit(histories(*walks()), ITEMS)
+    saved = made.state()
+    again.load(saved)
+    before = made.score(histories(*walks())).copy()
+    again.learn(histories([(0, 5), (1, 6)]), np.array([2]))
+    np.testing.assert_array_equal(made.score(histories(*walks())), before)
+
+
 def test_popularity_counts_events_and_recent_popularity_halves_them_with_age():
     train = histories([(0, 3), (100, 4)], [(90, 4), (100, 3)])
     plain, recent = Popularity(), RecentPopularity(half_life=0.1)  # of a span of 100 days
@@ -102,10 +141,9 @@ def test_item_knn_keeps_the_strongest_neighbours_of_each_item(monkeypatch):
     monkeypatch.setattr("desireline.classical.neighbours.MOST", 500)
     plain.fit(train, ITEMS)
     assert np.diff(short.neighbours.indptr).max() == 5
-    seen = np.bincount(train.item, minlength=ITEMS) + 1
     for item in range(2, ITEMS):
         kept = short.neighbours[[item]].toarray()[0]
-        raw = plain.neighbours[[item]].toarray()[0] * seen**0.1  # strongest before popular columns are tempered
+        raw = plain.neighbours[[item]].toarray()[0]
         assert raw[kept > 0].min() >= np.where(kept > 0, -1, raw).max() * (1 - 1e-6)
         np.testing.assert_allclose(kept[kept > 0], plain.neighbours[[item]].toarray()[0][kept > 0], rtol=1e-6)
 

@@ -2,7 +2,7 @@
 
 The neighbour model counts each pair of a user's sequence by its distance, a share of it backwards, adds two-hop paths,
 tempers popular rows and columns, and reads a history with a steep decay. It fits in seconds and equals a transformer
-on sparse logs, so that it is the k-nearest-neighbours row of every table.
+on sparse logs, so that it is the k-nearest-neighbours row of every table. Later events are counted as they come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from desireline.classical.arrays import TAIL, age_rank, counts, matrix, shares
+from desireline.classical.arrays import FIRST, TAIL, age_rank, counts, matrix, shares
 from desireline.classical.products import dense_product
 from desireline.classical.sparse_state import from_arrays, to_arrays
 from desireline.evaluation.queries import Histories
@@ -59,6 +59,9 @@ class ItemKNN:
 
     distance : events over which a pair's weight falls by e;  backward : share of a pair that counts the other way
     age : events over which the reader's memory falls by e;  two_hop : weight of paths over a third item
+
+    What was counted: `neighbours` [items, items] by `fit`, `later` by `learn`, and of each item the events `seen`
+    [items], by which scores are tempered when they are asked for.
     """
 
     name: ClassVar[str] = "item-knn"
@@ -74,28 +77,52 @@ class ItemKNN:
         self.distance, self.backward, self.age, self.two_hop = distance, backward, age, two_hop
 
     def fit(self, train: Histories, items: int) -> None:
-        weight = np.exp(-np.arange(REACH) / self.distance).astype(np.float32)
         most = max(LEAST, min(MOST, ENTRIES // max(1, items)))
-        counted, sums = count_pairs(train, items, weight, self.backward, 2 * most)
-        table = add_paths(counted, sums, self.two_hop, most)
-        seen = counts(train, items)
-        rows = np.repeat((seen + 1) ** -0.5, np.diff(table.indptr))
-        table.data = (table.data * rows * (seen[table.indices] + 1) ** -0.1).astype(np.float32)
-        self.neighbours = table
-        self.popular = shares(train, items)
+        counted, sums = count_pairs(train, items, self._weights(), self.backward, 2 * most)
+        self.neighbours = add_paths(counted, sums, self.two_hop, most)
+        self.later = csr_array((items, items), dtype=np.float32)
+        self.seen = counts(train, items)
+
+    def learn(self, histories: Histories, fresh: NDArray[np.int64]) -> None:
+        """Count the last `fresh` [Q] events of each history, which come after all that was counted so far.
+
+        Of a history only the last REACH + fresh events are read: at most 2·REACH pairs an event. Two-hop paths, and the
+        pairs that `fit` dropped as weak, follow with the next `fit`; but for those it gives what `fit` on all gives.
+        """
+        item, weight = histories.item, self._weights()
+        place = np.arange(len(item)) - np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
+        new = np.flatnonzero(place >= np.repeat(np.diff(histories.offsets) - fresh, np.diff(histories.offsets)))
+        after = np.concatenate([new[place[new] >= far] for far in range(1, REACH + 1)])
+        far = np.repeat(np.arange(1, REACH + 1), [int((place[new] >= far).sum()) for far in range(1, REACH + 1)])
+        known = (item[after] >= FIRST) & (item[after - far] >= FIRST) & (item[after] != item[after - far])
+        earlier, later, value = item[after - far][known], item[after][known], weight[far[known] - 1]
+        rows, columns = np.append(earlier, later), np.append(later, earlier)
+        values = np.append(value, np.float32(self.backward) * value)
+        self.later = csr_array(self.later + csr_array((values, (rows, columns)), shape=self.later.shape))
+        self.seen += np.bincount(item[new][item[new] >= FIRST], minlength=len(self.seen)).astype(np.float32)
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         rank = age_rank(asked)
-        weights = np.where(rank < REACH, np.exp(-rank / self.age), 0).astype(np.float32)
-        reader = matrix(asked, len(self.popular), weights)
-        return dense_product(reader, self.neighbours, TAIL * self.popular)
+        weights = np.where(rank < REACH, np.exp(-rank / self.age), 0) * (self.seen[asked.item] + 1) ** -0.5
+        reader = matrix(asked, len(self.seen), weights)
+        scores = dense_product(reader, self.neighbours)
+        if self.later.nnz:
+            scores += dense_product(reader, self.later)
+        scores *= (self.seen + 1) ** np.float32(-0.1)
+        scores += TAIL * self.seen / max(np.float32(1), self.seen.sum())
+        return scores
+
+    def _weights(self) -> NDArray[np.float32]:
+        """float32 [REACH]: of a pair of events so far apart, from 1 on."""
+        return np.exp(-np.arange(REACH) / self.distance).astype(np.float32)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return to_arrays("neighbours", self.neighbours) | {"popular": self.popular}
+        return to_arrays("neighbours", self.neighbours) | to_arrays("later", self.later) | {"seen": self.seen}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self.neighbours, self.popular = from_arrays("neighbours", state), state["popular"]
+        self.neighbours, self.later = from_arrays("neighbours", state), from_arrays("later", state)
+        self.seen = state["seen"].copy()  # what was saved stays as it was
 
     @property
     def parameters(self) -> int:
-        return int(self.neighbours.nnz)
+        return int(self.neighbours.nnz + self.later.nnz)
