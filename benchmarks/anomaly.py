@@ -123,19 +123,25 @@ def base_of(name: str, quick: bool, trained: bool = True) -> Base:
         init_workspace(folder, source=source)[0].ingest(source)
     settings = NETWORK | ({"epochs": "1", "d_model": "16"} if quick else {})
     workspace = open_workspace(folder).with_settings(settings)
-    prepared, network = _learned(workspace) if trained else (_prepared(workspace), None)
-    schema, at = TASKS["anomaly"].settled(folder, workspace.schema, prepared.cut, True)
+    prepared, network = learned(workspace) if trained else (_prepared(workspace), None)
+    return base_in(name, workspace, prepared, network)
+
+
+def base_in(name: str, workspace: Workspace, prepared: Prepared, network: Network | None) -> Base:
+    """The log of a workspace, its window from the prepared log's cut on."""
+    schema, at = TASKS["anomaly"].settled(workspace.folder, workspace.schema, prepared.cut, True)
     limits = Limits.from_json(prepared.counts["limits"])
-    test = stages(folder, schema, "temporal", at)[1]
+    test = stages(workspace.folder, schema, "temporal", at)[1]
     end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=test.until_us)
     events = possible(read_before(prepared, end), limits)
     ready = material(events, schema, at, end, limits.resolution_us)
     return Base(name, workspace, prepared, network, events, ready, at, end, limits.resolution_us)
 
 
-def _learned(workspace: Workspace) -> tuple[Prepared, Network]:
+def learned(workspace: Workspace, cut: datetime | None = None) -> tuple[Prepared, Network]:
+    """A workspace's network and what it learnt from, the log before the cut (default: the usual one)."""
     if not any(m["task"] == "anomaly" for m in workspace.models()):
-        workspace.fit("anomaly", "gru")
+        workspace.fit("anomaly", "gru", cut=cut)
     from desireline.selection import deploy
 
     fitted = deploy.current(workspace.folder, workspace.schema, "anomaly", None)
