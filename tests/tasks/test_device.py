@@ -181,7 +181,7 @@ def test_a_replayed_pass_learns_what_a_launched_one_does(monkeypatch, encoder, t
             0,
             planned=2,
         )
-        assert bool(network.replayed("read", nn.Identity)._graphs) == (again < 10)
+        assert bool(network.replayed(("read", False), nn.Identity)._graphs) == (again < 10)
         found.append((done.losses, dict(network.named_parameters())))
     (losses, weights), (again, other) = found
     assert again == pytest.approx(losses, rel=1e-3)

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from desireline.encoders import ENCODERS, Events
 from desireline.encoders.embedding import EventEmbedding, Inputs
+from desireline.encoders.interface import Encoder
 from desireline.schema.model import EncoderSettings
 from desireline.sequences.batches import Batch, filled, places_within
 from desireline.sequences.prepared import Prepared
@@ -87,7 +88,7 @@ class Network(nn.Module):
         columns = self.columns(sequences, index)
         items, start = self.embedding.items_at(columns["item"]), beside(columns["item"], batch.start.numpy())
         names = sorted(columns)
-        reading = self.replayed("read", lambda: _Reading(self, names))
+        reading = self.replayed(("read", self.low), lambda: _Reading(self.embedding, self.encoder, names, self.low))
         read = reading if self.encoder.layout == "packed" else reading.module  # only packed rows have a constant shape
         hidden = read(items, start, *(columns[name] for name in names)).flatten(0, 1)
         valid = np.flatnonzero(index.ravel() >= 0)
@@ -98,19 +99,6 @@ class Network(nn.Module):
         if name not in self._replayed:
             self._replayed[name] = Replayed(make())
         return self._replayed[name]
-
-    def read(self, events: Events, start: Tensor) -> Tensor:
-        """The encoder's hidden states, in training through a copy of its weights in bfloat16 where that is asked for.
-
-        Weights, gradients and the optimiser stay in float32. `torch.autocast` is slower than no bfloat16 at all.
-        """
-        if not (self.training and self.low and self.encoder.trains_in_bfloat16):
-            hidden: Tensor = self.encoder(events, start)
-            return hidden
-        weights = {name: p.to(torch.bfloat16) for name, p in self.encoder.named_parameters()}
-        events = replace(events, x=events.x.to(torch.bfloat16))
-        hidden = functional_call(self.encoder, weights, (events, start))
-        return hidden.float()
 
     @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
@@ -185,12 +173,27 @@ class Network(nn.Module):
 class _Reading(nn.Module):
     """From vectors of items [R, L, d], the places where windows start [R, L] and columns [R, L] to hidden states."""
 
-    def __init__(self, network: Network, names: Sequence[str]) -> None:
+    def __init__(self, embedding: EventEmbedding, encoder: Encoder, names: Sequence[str], low: bool) -> None:
         super().__init__()
-        self.embedding, self.encoder = network.embedding, network.encoder
-        self.read, self.names = network.read, names
+        self.embedding, self.encoder, self.names = embedding, encoder, names
+        self.low = low and encoder.trains_in_bfloat16
 
     def forward(self, items: Tensor, start: Tensor, *held: Tensor) -> Tensor:
         columns = dict(zip(self.names, held, strict=True))
-        x = self.embedding.around(items, columns)
-        return self.read(Events(x, columns["item"], columns["time"]), start)
+        events = Events(self.embedding.around(items, columns), columns["item"], columns["time"])
+        return (
+            in_bfloat16(self.encoder, events, start)
+            if self.low and self.encoder.training
+            else self.encoder(events, start)
+        )
+
+
+def in_bfloat16(encoder: Encoder, events: Events, start: Tensor) -> Tensor:
+    """Hidden states by a copy of the encoder's weights in bfloat16; they, gradients and the optimiser stay in float32.
+
+    `torch.autocast` is slower than no bfloat16 at all.
+    """
+    weights = {name: p.to(torch.bfloat16) for name, p in encoder.named_parameters()}
+    low = replace(events, x=events.x.to(torch.bfloat16))
+    hidden: Tensor = functional_call(encoder, weights, (low, start))
+    return hidden.float()
