@@ -245,9 +245,8 @@ def _weights(network: Network) -> dict[str, Tensor]:
 
 
 def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:
-    """Run jobs side by side, as many as there are cores, ON_A_CARD where they share one; in this process when there is
-    one job or one core."""
-    workers = min(len(jobs), _side_by_side(jobs[0].schema)) if jobs else 0
+    """Run jobs side by side, as many as `side_by_side` says; in this process when that or the jobs are one."""
+    workers = min(len(jobs), side_by_side(jobs[0].schema)) if jobs else 0
     if workers <= 1:
         yield from map(run, jobs)
         return
@@ -256,8 +255,8 @@ def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:
         yield from pool.map(run, alone)
 
 
-def _side_by_side(schema: Schema) -> int:
-    """How many networks may be trained at once."""
+def side_by_side(schema: Schema) -> int:
+    """How many networks may be trained at once: a core each, at most ON_A_CARD where they share one."""
     cores = os.cpu_count() or 1
     return min(cores, ON_A_CARD) if device_of(schema.train).type == "cuda" else cores
 
@@ -345,7 +344,7 @@ def fitted_at(folder: Path, schema: Schema, models: Sequence[Fitted], at: Sequen
     networks = [(model, stage) for stage in at for model in models if isinstance(model.predictor, Network)]
     found: dict[tuple[str, str], Fitted] = {}
     if networks:
-        with process_pool(min(len(networks), _side_by_side(schema))) as pool:
+        with process_pool(min(len(networks), side_by_side(schema))) as pool:
             jobs = [(model.task.name, model.info, folder, schema, stage.prepared.folder) for model, stage in networks]
             for (model, stage), weights in zip(networks, pool.map(_weights_at, *zip(*jobs, strict=True)), strict=True):
                 found[model.id, stage.name] = _with_weights(model, weights, stage, schema)
