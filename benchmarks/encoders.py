@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -37,7 +36,7 @@ from benchmarks.record import machine, record
 from desireline.core.processes import process_pool
 from desireline.encoders import ENCODERS
 from desireline.schema.model import Schema
-from desireline.selection.fit import asked_of, train_network
+from desireline.selection.fit import asked_of, side_by_side, train_network
 from desireline.sequences.batches import places_within
 from desireline.sequences.ragged import Sequences
 from desireline.tasks.recommend import Recommend
@@ -167,11 +166,11 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="at most")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="networks trained side by side")
+    parser.add_argument("--jobs", type=int, help="networks trained side by side; default: as many as a comparison")
     parser.add_argument("--quick", action="store_true", help="a small network; not recorded")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    begun, done = machine(), []
+    begun, done, jobs, where = machine(), [], 1, "processor"
     for name in options.sets or SETS:
         if not SETS[name]["source"]().exists():
             sys.stderr.write(f"{name}: its data are not at {DATA}; DESIRELINE_DATA names another folder. Skipped.\n")
@@ -179,23 +178,25 @@ def main() -> None:
         wanted = list(fits(name, options.encoders, options.seeds, options.epochs, options.quick))
         for fit in wanted:
             fit.schema.train.threads = 1
-        with process_pool(min(options.jobs, len(wanted))) as pool:
+        jobs = options.jobs or side_by_side(wanted[0].schema)
+        where = torch.cuda.get_device_name() if device_of(wanted[0].schema.train).type == "cuda" else "processor"
+        with process_pool(min(jobs, len(wanted))) as pool:
             for one in pool.map(run, wanted):
                 sys.stderr.write(f"{json.dumps(one)}\n")
                 done.append(one)
+    if not done:
+        sys.exit("The data of none of these sets are there.")
     rows = table(done)
-    device = device_of(wanted[0].schema.train).type
-    where = torch.cuda.get_device_name() if device == "cuda" else "processor"
     if not options.quick:
         notes = [
-            f"On {where}, {options.jobs} networks side by side, whose targets/s and seconds therefore share it; equal "
+            f"On {where}, {jobs} networks side by side, whose targets/s and seconds therefore share it; equal "
             f"settings, at most {options.epochs} epochs, early stopping on validation.",
             "NDCG@10 and HR@10: mean and deviation over seeds; `± users`: half the widest 95 % interval over users.",
             "`shuffled`: a network (seed 0) that learnt from and was asked with shuffled histories; `order is worth`: "
             "what it loses of seed 0's NDCG@10.",
             "Published: arXiv 2508.06450, the same sequences and protocol.",
         ]
-        command = "python -m benchmarks.encoders"
+        command = " ".join(["python -m benchmarks.encoders", *sys.argv[1:]])
         result = {"title": "Encoders alone", "command": command, "device": where, "rows": rows, "details": done}
         record("encoders", {"machine": begun, **result, "notes": notes})
     show(rows, options.json)
