@@ -40,7 +40,7 @@ from desireline.training.network import Network
 Done = TypeVar("Done")
 
 ON_A_CARD = 4  # networks that train at once on one card, which one of them keeps busy for a fifth of the time
-KEPT = ("encoder_name", "epochs", "planned", "frozen", "protocol")  # of model.json, for a network to be fitted again
+KEPT = ("encoder_name", "epochs", "planned", "frozen", "protocol", "adapt")  # of model.json, to fit a network again
 
 
 @dataclass
@@ -318,7 +318,7 @@ def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage,
         return Fitted(task, name, stage.prepared, baseline, told)
     encoder, settings = settings_of(info, schema)
     own, seed = schema.model_copy(update={"encoder": encoder, "train": settings}), int(info["seed"])
-    kept = {key: info[key] for key in (*KEPT, "adapt") if key in info}
+    kept = {key: info[key] for key in KEPT if key in info}
     adaptation = task.adaptation if "adapt" in info else None
     network, _, _ = train_network(
         taught(task, info),

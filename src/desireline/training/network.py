@@ -88,7 +88,8 @@ class Network(nn.Module):
         items, start = self.embedding.items_at(columns["item"]), beside(columns["item"], batch.start.numpy())
         names = sorted(columns)
         reading = self.replayed("read", lambda: _Reading(self, names))
-        read = reading if self.encoder.layout == "packed" else reading.module  # only packed rows have a constant shape
+        again = self.training and self.encoder.layout == "packed"  # else dropout is off, or rows have no constant shape
+        read = reading if again else reading.module
         hidden = read(items, start, *(columns[name] for name in names)).flatten(0, 1)
         valid = np.flatnonzero(index.ravel() >= 0)
         return hidden.index_select(0, beside(hidden, valid)), index.ravel()[valid]
