@@ -193,8 +193,8 @@ def named(questions: AnomalyQuestions, found: Suspicion) -> pl.DataFrame:
     """A row a planted attacker among the CAPACITY most suspicious: `family`, and the kind it stands there as."""
     first = np.argsort(-found.score, kind="stable")[:CAPACITY]
     first = first[questions.truth[first] == 1]
-    kinds = [list(KINDS)[column] for column in found.kinds[first].argmin(axis=1)]
-    return pl.DataFrame({"family": questions.family.gather(first), "kind": pl.Series(kinds, dtype=pl.String)})
+    kinds = pl.Series(found.likeliest[first].tolist(), dtype=pl.String)
+    return pl.DataFrame({"family": questions.family.gather(first), "kind": kinds})
 
 
 def naming(told: pl.DataFrame) -> dict[str, Any]:

@@ -83,8 +83,9 @@ def main() -> None:
             "`utilisation`: operations that the formulas ask for, by those of that product. Networks this narrow leave "
             "a card idle: what counts is how many kernels are launched, not their size.",
         ]
+        command = " ".join(["python -m benchmarks.card", *sys.argv[1:]])
         shown = [{column: row[column] for column in SHOWN} for row in rows]
-        told = {"title": "Training on a card", "command": "python -m benchmarks.card", "rows": shown, "details": rows}
+        told = {"title": "Training on a card", "command": command, "rows": shown, "details": rows}
         record("card", {"machine": begun, **told, "notes": notes})
     show(rows if options.json else [{c: row[c] for c in SHOWN} for row in rows], options.json)
 

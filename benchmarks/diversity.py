@@ -73,7 +73,8 @@ def run(name: str, rows: list[str]) -> list[dict[str, Any]]:
     counts = np.bincount(np.asarray(test.train["item"]), minlength=items)
     for row in rows:
         fitted = run_baseline(task, row, grids[row], schema, both, questions).fitted
-        plain = None
+        plain, vectors = None, item_vectors(fitted, Wishes(K, diversity=max(DIVERSITIES)))
+        assert vectors is not None
         for diversity in DIVERSITIES:
             wishes = Wishes(K, only_new=test.masks_seen, diversity=diversity)
             ids = np.concatenate([part for _, _, part, _ in lists(fitted, questions[1], wishes)])
@@ -81,8 +82,6 @@ def run(name: str, rows: list[str]) -> list[dict[str, Any]]:
             plain = gain if plain is None else plain
             metric = user_interval(gain, questions[1].user, RESAMPLES, SEED)
             price = paired_difference(gain, plain, questions[1].user, RESAMPLES, SEED)
-            vectors = item_vectors(fitted, Wishes(K, diversity=0.5))
-            assert vectors is not None
             found.append(
                 {
                     "set": name,
@@ -110,12 +109,14 @@ def main() -> None:
             sys.stderr.write(f"{name}: its data are not at {DATA}; DESIRELINE_DATA names another folder. Skipped.\n")
             continue
         rows += run(name, options.rows)
+    if not rows:
+        sys.exit("The data of none of these sets are there.")
     notes = [
         "Lists of ten by maximal marginal relevance (Carbonell & Goldstein 1998), chosen from the fifty best.",
         "`price`: what NDCG@10 changes against diversity 0, paired over users, 95 % by bootstrap. `likeness`: mean "
         "cosine of two items of a list, in the vectors by which lists are made unlike.",
     ]
-    command = " ".join(["python -m benchmarks.diversity", *options.sets])
+    command = " ".join(["python -m benchmarks.diversity", *sys.argv[1:]])
     result = {"title": "What unlike lists cost", "command": command, "rows": rows}
     record("diversity", {"machine": begun, **result, "notes": notes})
     show(rows, options.json)

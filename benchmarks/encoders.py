@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -37,7 +36,7 @@ from benchmarks.record import RESULTS, machine, record
 from desireline.core.processes import process_pool
 from desireline.encoders import ENCODERS
 from desireline.schema.model import Schema
-from desireline.selection.fit import asked_of, train_network
+from desireline.selection.fit import asked_of, side_by_side, train_network
 from desireline.sequences.batches import places_within
 from desireline.sequences.ragged import Sequences
 from desireline.tasks.recommend import Recommend
@@ -176,7 +175,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="at most")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="networks trained side by side")
+    parser.add_argument("--jobs", type=int, help="networks trained side by side; default: as many as a comparison")
     parser.add_argument("--quick", action="store_true", help="a small network; not recorded")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -188,10 +187,13 @@ def main() -> None:
         wanted = list(fits(name, options.encoders, options.seeds, options.epochs, options.quick))
         for fit in wanted:
             fit.schema.train.threads = 1
-        with process_pool(min(options.jobs, len(wanted))) as pool:
+        jobs = options.jobs or side_by_side(wanted[0].schema)
+        with process_pool(min(jobs, len(wanted))) as pool:
             for one in pool.map(run, wanted):
                 sys.stderr.write(f"{json.dumps(one)}\n")
-                done.append(one | {"epochs at most": options.epochs, "side by side": options.jobs})
+                done.append(one | {"epochs at most": options.epochs, "side by side": jobs})
+    if not done:
+        sys.exit("The data of none of these sets are there.")
     rows = table(done if options.quick else [*older({one["name"] for one in done}), *done])
     if not options.quick:
         notes = [
@@ -203,7 +205,8 @@ def main() -> None:
             "Published: arXiv 2508.06450, the same sequences and protocol.",
         ]
         details = [*older({one["name"] for one in done}), *done]
-        result = {"title": "Encoders alone", "command": "python -m benchmarks.encoders", "rows": rows}
+        command = " ".join(["python -m benchmarks.encoders", *sys.argv[1:]])
+        result = {"title": "Encoders alone", "command": command, "rows": rows}
         record("encoders", {"machine": begun, **result, "details": details, "notes": notes})
     show(rows, options.json)
 

@@ -9,7 +9,17 @@ from scipy.stats import false_discovery_control, kstest
 
 from desireline.tasks.anomaly.fact import KINDS, Fact
 from desireline.tasks.anomaly.facts import FACTS
-from desireline.tasks.anomaly.peers import FLOOR, RIDGE, apart, beyond, deviations, peer_groups, rarity, upper_tail
+from desireline.tasks.anomaly.peers import (
+    FLOOR,
+    RIDGE,
+    apart,
+    beyond,
+    deviations,
+    peer_groups,
+    rarity,
+    surprisals,
+    upper_tail,
+)
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
 from desireline.tasks.anomaly.suspicion import false_discoveries, least_of, suspicion
 
@@ -121,6 +131,27 @@ def test_what_is_rare_together_counts_more_than_what_is_rare_alone():
     assert away[1] > away[0]
     assert away[0] > np.quantile(away, 0.98)
     assert apart([first, first, other])[0] < 2 * apart([first, other])[0]
+
+
+def test_surprisals_are_powers_of_ten_and_few_who_have_a_trait_at_all_are_surprising():
+    away = np.zeros(2000)
+    away[:20] = -3.0  # on the low side, where that is the suspicious one
+    found = surprisals(away)
+    assert (found[20:] == 0).all()
+    np.testing.assert_allclose(found[:20], 2.3, atol=0.05)  # halfway among 1 in 100: 1 in 200
+    wild = surprisals(np.append(normal(2000, 11), 60.0))
+    assert wild[-1] == wild.max() > 10  # no floor: by itself it can raise the alarm
+
+
+def test_many_improbable_measures_outweigh_one_wild_one():
+    heavy = np.random.default_rng(3).standard_t(2, (4000, 6))
+    heavy[0], heavy[1] = 0.0, np.quantile(heavy, 0.997, axis=0)
+    heavy[0, 0] = 2.6 * heavy[1, 0]
+    names = "abcdef"
+    frame = pl.DataFrame({name: heavy[:, place] for place, name in enumerate(names)})
+    found = suspicion(frame, dict.fromkeys(names, Fact(("bot",), "high", "{value}", "nats", "")), np.ones(4000), None)
+    assert apart(list(heavy.T))[0] > apart(list(heavy.T))[1]
+    assert found.p_value[1] < found.p_value[0] < 0.01
 
 
 def test_what_own_measures_explain_is_the_best_shift_of_them():

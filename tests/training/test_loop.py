@@ -153,6 +153,18 @@ def test_an_average_that_skips_untouched_rows_equals_one_of_every_step():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("values", [[float("nan"), 1.0], [float("inf"), float("-inf")]], ids=str)
+def test_a_loss_that_is_no_longer_finite_ends_the_run_and_says_what_to_do(values):
+    toy = Toy()
+
+    def loss(batch):
+        value, targets = toy.loss(batch)
+        return value + values[batch[0] % 2], targets
+
+    with pytest.raises(ModelError, match="no longer finite in epoch 1: lower the learning rate"):
+        train(toy, loss, lambda number: [[0, 1], [1, 2]], 4, SETTINGS, 3, planned=1)
+
+
 def test_weight_decay_spares_embeddings_biases_and_norms():
     module = nn.ModuleDict({"table": nn.Embedding(5, 4), "layer": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
     decayed, free = (group["params"] for group in _groups(module, module.parameters(), SETTINGS))

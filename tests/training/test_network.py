@@ -15,8 +15,10 @@ from torch import nn
 from desireline.encoders import ENCODERS
 from desireline.encoders.embedding import Inputs
 from desireline.schema.model import EncoderSettings
+from desireline.sequences.batches import batches
 from desireline.sequences.ragged import Sequences
 from desireline.training import network as module
+from desireline.training.graphs import Replayed
 from desireline.training.network import Network
 
 ITEMS, TYPES = 9, 4
@@ -52,3 +54,17 @@ def test_states_as_of_places_equal_those_of_each_history_read_alone(encoder, len
     with mock.patch.multiple(module, **sizes):
         found = network.encode(sequences, np.array(asked))
     torch.testing.assert_close(found, torch.stack(expected).detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "training", "replayed"), [("transformer", True, 1), ("transformer", False, 0), ("gru", True, 0)]
+)
+def test_only_training_over_rows_of_constant_shape_is_left_to_a_replay(monkeypatch, encoder, training, replayed):
+    asked = []
+    monkeypatch.setattr(Replayed, "__call__", lambda self, *given: asked.append(self) or self.module(*given))
+    sequences = sequences_of([7, 3], 0)
+    network = Network(Inputs(ITEMS, TYPES), encoder, EncoderSettings(d_model=8, layers=1, heads=2), nn.Identity())
+    batch = next(batches(sequences, network.encoder.layout, 8, 64, 0, 0))
+    hidden, places = network.train(training)(sequences, batch)
+    assert len(asked) == replayed
+    assert hidden.shape == (len(places), 8)

@@ -35,7 +35,7 @@ class Encoder(nn.Module, ABC):
 
     layout : how training batches are laid out. `padded`: one segment a row, rows of about equal length. `packed`: rows
     of constant length that hold several segments each.
-    trains_in_bfloat16 : whether training in bfloat16 is faster where the processor has it
+    trains_in_bfloat16 : whether training in bfloat16 is faster where the device multiplies it natively
     """
 
     layout: ClassVar[Literal["padded", "packed"]]

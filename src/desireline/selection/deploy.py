@@ -7,7 +7,6 @@ by a model that has seen what came after.
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from desireline.core.files import read_json, write_json
 from desireline.core.processes import process_pool
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
-from desireline.selection.fit import fitted_again
+from desireline.selection.fit import fitted_again, side_by_side
 from desireline.selection.fitted import Fitted, Panel, load, save, settled_schema
 from desireline.selection.panel import refitted_panel
 from desireline.sequences.prepared import iso, prepare
@@ -32,7 +31,7 @@ def refit(folder: Path, schema: Schema, fitted: Fitted) -> Fitted:
     if isinstance(fitted.predictor, Panel):
         save(fitted, folder / "models")
         ids = [model.id for model in fitted.predictor.models()]
-        with process_pool(min(len(ids), os.cpu_count() or 1)) as pool:
+        with process_pool(min(len(ids), side_by_side(schema))) as pool:
             live = list(pool.map(_refit_saved, [folder] * len(ids), [schema] * len(ids), ids))
         return refitted_panel(fitted, [load(folder, schema, name) for name in live], stage, schema)
     again = fitted_again(fitted.task, fitted.info, schema, stage, folder / "training")

@@ -40,7 +40,7 @@ from desireline.training.network import Network
 Done = TypeVar("Done")
 
 ON_A_CARD = 4  # networks that train at once on one card, which one of them keeps busy for a fifth of the time
-KEPT = ("encoder_name", "epochs", "planned", "frozen", "protocol")  # of model.json, for a network to be fitted again
+KEPT = ("encoder_name", "epochs", "planned", "frozen", "protocol", "adapt")  # of model.json, to fit a network again
 
 
 @dataclass
@@ -195,6 +195,7 @@ def train_network(
         checkpoint=checkpoint,
         label=f"{teacher.name} {encoder} {stage.name} seed {seed}",
     )
+    network.release()
     return network, trained, best if len(figures) == trained.epochs else None
 
 
@@ -245,9 +246,8 @@ def _weights(network: Network) -> dict[str, Tensor]:
 
 
 def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:
-    """Run jobs side by side, as many as there are cores, ON_A_CARD where they share one; in this process when there is
-    one job or one core."""
-    workers = min(len(jobs), _side_by_side(jobs[0].schema)) if jobs else 0
+    """Run jobs side by side, as many as `side_by_side` says; in this process when that or the jobs are one."""
+    workers = min(len(jobs), side_by_side(jobs[0].schema)) if jobs else 0
     if workers <= 1:
         yield from map(run, jobs)
         return
@@ -256,8 +256,8 @@ def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:
         yield from pool.map(run, alone)
 
 
-def _side_by_side(schema: Schema) -> int:
-    """How many networks may be trained at once."""
+def side_by_side(schema: Schema) -> int:
+    """How many networks may be trained at once: a core each, at most ON_A_CARD where they share one."""
     cores = os.cpu_count() or 1
     return min(cores, ON_A_CARD) if device_of(schema.train).type == "cuda" else cores
 
@@ -319,7 +319,7 @@ def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage,
         return Fitted(task, name, stage.prepared, baseline, told)
     encoder, settings = settings_of(info, schema)
     own, seed = schema.model_copy(update={"encoder": encoder, "train": settings}), int(info["seed"])
-    kept = {key: info[key] for key in (*KEPT, "adapt") if key in info}
+    kept = {key: info[key] for key in KEPT if key in info}
     adaptation = task.adaptation if "adapt" in info else None
     network, _, _ = train_network(
         taught(task, info),
@@ -345,7 +345,7 @@ def fitted_at(folder: Path, schema: Schema, models: Sequence[Fitted], at: Sequen
     networks = [(model, stage) for stage in at for model in models if isinstance(model.predictor, Network)]
     found: dict[tuple[str, str], Fitted] = {}
     if networks:
-        with process_pool(min(len(networks), _side_by_side(schema))) as pool:
+        with process_pool(min(len(networks), side_by_side(schema))) as pool:
             jobs = [(model.task.name, model.info, folder, schema, stage.prepared.folder) for model, stage in networks]
             for (model, stage), weights in zip(networks, pool.map(_weights_at, *zip(*jobs, strict=True)), strict=True):
                 found[model.id, stage.name] = _with_weights(model, weights, stage, schema)

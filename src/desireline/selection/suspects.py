@@ -201,9 +201,8 @@ def _made(fitted: Fitted, begin: datetime, as_of: datetime, verdicts: pl.DataFra
     scanned = questions.scan
     found, columns, count = _predicted(fitted, questions, verdicts)
     users = scanned.users
-    likeliest = np.array(list(KINDS))[found.kinds.argmin(axis=1)]
     accounts = pl.DataFrame(
-        {"user": users, "score": found.score, "p_value": found.p_value, "kind": likeliest}
+        {"user": users, "score": found.score, "p_value": found.p_value, "kind": found.likeliest}
         | {kind: found.kinds[:, column] for column, kind in enumerate(KINDS)}
     ).sort("p_value", "user")
     rows = np.flatnonzero(found.p_value < SUSPECT)

@@ -8,7 +8,6 @@ was interrupted goes on where it stopped, and several processes share it.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, wait
@@ -28,7 +27,7 @@ from desireline.core.processes import process_pool
 from desireline.core.progress import progress, say
 from desireline.schema.model import Schema, with_settings
 from desireline.selection.compare import check_encoders, peak_rss_mib, task_named
-from desireline.selection.fit import train_network
+from desireline.selection.fit import side_by_side, train_network
 from desireline.selection.tracking import check_tracking, log_run
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS
@@ -169,8 +168,8 @@ def tune(
 
 
 def _run(search: Search, study: optuna.Study, left: int, left_s: float | None, label: str) -> None:
-    """Run `left` trials, shared out among the cores."""
-    workers = min(left, os.cpu_count() or 1)
+    """Run `left` trials, shared out among as many processes as networks may train at once."""
+    workers = min(left, side_by_side(search.schema))
     with progress(label, left, "trials") as advance:
         if workers <= 1:
             run_trials(search, left, left_s, 0, advance)

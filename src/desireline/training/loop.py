@@ -4,8 +4,8 @@ Tables that a loss reads row by row (`nn.Embedding.sparse`) are updated row by r
 touches, not the catalogue.
 
 Every random choice of an epoch follows from the seed and the epoch's number, and a checkpoint stands after each epoch:
-a run that was killed goes on from the last whole epoch and ends with the same weights, to the bit, as an undisturbed
-one.
+a run that was killed goes on from the last whole epoch and ends with the same weights as an undisturbed one: to the bit
+on a processor, up to rounding on a card, whose sums have no fixed order.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def train(
                 losses.append(value.detach().clone())  # a card overwrites what it gave
                 seen += targets
                 advance(targets)
-            summed = math.fsum(torch.stack(losses).tolist()) if losses else 0.0
+            summed = sum(torch.stack(losses).tolist()) if losses else 0.0
             if not math.isfinite(summed):
                 raise ModelError(
                     f"The loss is no longer finite in epoch {done.epochs + 1}: lower the learning rate (--set "

@@ -89,7 +89,8 @@ class Network(nn.Module):
         items, start = self.embedding.items_at(columns["item"]), beside(columns["item"], batch.start.numpy())
         names = sorted(columns)
         reading = self.replayed(("read", self.low), lambda: _Reading(self.embedding, self.encoder, names, self.low))
-        read = reading if self.encoder.layout == "packed" else reading.module  # only packed rows have a constant shape
+        again = self.training and self.encoder.layout == "packed"  # else dropout is off, or rows have no constant shape
+        read = reading if again else reading.module
         hidden = read(items, start, *(columns[name] for name in names)).flatten(0, 1)
         valid = np.flatnonzero(index.ravel() >= 0)
         return hidden.index_select(0, beside(hidden, valid)), index.ravel()[valid]
@@ -99,6 +100,10 @@ class Network(nn.Module):
         if name not in self._replayed:
             self._replayed[name] = Replayed(make())
         return self._replayed[name]
+
+    def release(self) -> None:
+        """Forget what a card recorded for training, and give its memory back."""
+        self._replayed.clear()
 
     @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:

@@ -2,8 +2,9 @@
 
 Heavy users do more of everything, so an account is held against its peers alone: those of the same fifth by activity,
 or fewer groups where accounts are few. `deviations` say how far each measure lies from the peers' median, `surprisals`
-how improbable that is, and `apart` how far an account lies from all others over many of them at once: that makes the
-score. `rarities` say how rare each measure is by itself among peers, for people and trees to read, down to FLOOR.
+how improbable that is. `apart` says how far an account lies from all others over many of these at once: over surprisals
+it makes the score, over deviations, less what the other measures foretell (`beyond`), the kinds. `rarities` say how
+rare each measure is by itself among peers, for people and trees to read, down to FLOOR.
 
 `upper_tail` makes a probability of any number. Up to the 95 % quantile (a lower one among few) it is the share of those
 with as much or more (ties counted half). Beyond it ranks cannot tell the tenth from the wildest, so the tail is taken
@@ -29,7 +30,7 @@ TAIL = 0.05  # share beyond which ranks are not enough
 LEAST_TAIL, MOST_TAIL = 10, 0.2  # accounts in the tail, to know its scale, and their largest share
 FLOOR = 1e-5  # of one measure's rarity
 LEAST = 1e-300  # of a p-value: JSON and logarithms still hold it
-RIDGE = 0.3  # squared bans that are added to each measure's variance
+RIDGE = 0.3  # added to the variance of each column of `apart`: deviations, or surprisals in bans
 
 
 def peer_groups(activity: Floats, most: int = GROUPS) -> NDArray[np.int64]:
@@ -102,6 +103,8 @@ def apart(columns: Sequence[Floats]) -> Floats:
 def beyond(away: Mapping[str, Floats], own: Collection[str]) -> Floats:
     """float64 [A]: how much farther an account lies apart by all measures than by those alone that are not `own`.
 
+    away : what `deviations` found, by name
+
     Twice what the log likelihood gains where the own measures may have shifted and the others have not, were they
     normal: T² in parts as by Mason, Young & Tracy (1995, "Decomposition of T² for multivariate control chart
     interpretation"). What the others foretell of the own ones is taken off.
@@ -139,11 +142,11 @@ def upper_tail(values: Floats) -> Floats:
     equal = np.searchsorted(order, values, side="right") - np.searchsorted(order, values, side="left")
     by_rank = (above + 0.5 * equal + 0.5) / (n + 1)
     border = order[int((1 - max(TAIL, min(LEAST_TAIL / n, MOST_TAIL))) * (n - 1))]
-    beyond = order[order > border] - border
-    if len(beyond) < LEAST_TAIL // 2:
+    excess = order[order > border] - border
+    if len(excess) < LEAST_TAIL // 2:
         return np.asarray(by_rank, np.float64)
-    scale = float(np.median(beyond)) / np.log(2)
-    by_tail = len(beyond) / n * np.exp(-np.maximum(values - border, 0.0) / scale)
+    scale = float(np.median(excess)) / np.log(2)
+    by_tail = len(excess) / n * np.exp(-np.maximum(values - border, 0.0) / scale)
     return np.where(values > border, np.clip(by_tail, LEAST, by_rank.max()), by_rank)
 
 

@@ -1,17 +1,18 @@
 """From many measures to one p-value a suspicion, and to one for the account; nothing is learnt, nothing is guessed.
 
 An account is as suspicious as it lies apart from all others over all measures at once (`peers.apart`), each by how
-improbable it is on its suspicious side against equally active accounts (`peers.surprisals`). A kind is as suspicious
-as its own measures take the account farther out than all others foretell (`peers.beyond`): whatever an account does
-moves measures of several kinds, and what they share speaks for none of them. Distances are held against those of all
-accounts (`peers.upper_tail`): by construction one account in a hundred has a p-value below .01, whatever the log, until
-some behave so unlike the rest that the tail places them further out. A group's p-value, which comes from a null of its
-own, joins the suspicion `ring` or `review` and the account's p-value, corrected for the looks (Šidák 1967); no account
-is a ring by itself.
+improbable it is on its suspicious side against equally active accounts (`peers.surprisals`). A kind is as suspicious as
+its own measures' deviations take the account farther out than all others foretell (`peers.beyond`): whatever an account
+does moves measures of several kinds, and what they share speaks for none of them. Distances are held against those of
+all accounts (`peers.upper_tail`): by construction one account in a hundred has a p-value below .01, whatever the log,
+until some behave so unlike the rest that the tail places them further out. A group's p-value, which comes from a null
+of its own, joins the suspicion `ring` or `review` and the account's p-value, corrected for the looks (Šidák 1967); no
+account is a ring by itself.
 
-Distances of the deviations themselves were worse: the wildest measure of an honest account outweighs all that a false
-one does. AUPRC of brushing, ring and script with groups, middle intensity, means of six draws on Taobao: .69, .97 and
-.13 instead of .84, .98 and .14; of three draws on Online Retail II: .17, .81 and .20 instead of .17, .81 and .27.
+For the account, distances of the deviations themselves were worse: the wildest measure of an honest account outweighs
+all that a false one does. AUPRC of brushing, ring and script with groups, middle intensity, means of six draws on
+Taobao: .69, .97 and .13 instead of .84, .98 and .14; of three draws on Online Retail II: .17, .81 and .20 instead of
+.17, .81 and .27.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class Suspicion:
     def score(self) -> Floats:
         """float64 [A]: −log10 of the p-value; 2 is one account in a hundred."""
         return np.asarray(0.0 - np.log10(self.p_value), np.float64)
+
+    @property
+    def likeliest(self) -> NDArray[np.str_]:
+        """[A]: the kind with the least p-value, which an account is named after."""
+        return np.array(list(KINDS))[self.kinds.argmin(axis=1)]
 
 
 def suspicion(

@@ -181,8 +181,9 @@ def reasons(
         by_group[group_of(name)] = by_group.get(group_of(name), 0.0) + share
     order = sorted((group for group in GROUPS if group in groups), key=lambda group: -abs(by_group.get(group, 0.0)))
     facts, told = _Facts.of_user(row, events, schema, of), []
+    blind = shares is not None and "days_since_return" not in named  # knows when the last event was, not of what kind
     for group in order:
-        text, evidence = facts.sentence(group)
+        text, evidence = facts.silence() if group == "recency" and blind else facts.sentence(group)
         if not text:
             continue
         moves = by_group.get(group) if shares is not None else None
@@ -259,11 +260,18 @@ class _Facts:
         if gap:
             late = f"{since / gap:.1f} times" if since >= gap else "within"
             usual = f", {late} the usual gap of {_days(gap)}"
-        newest = self.back.filter(pl.col("time") == self.back["time"].max())
-        return f"last {self.word} {_days(since)} ago{usual}", newest
+        return f"last {self.word} {_days(since)} ago{usual}", _newest(self.back)
+
+    def silence(self) -> tuple[str, pl.DataFrame]:
+        """How long ago the last event was, whatever its kind, and that event."""
+        return f"last event {_days(self.number('days_since_last') or 0.0)} ago", _newest(self.events)
 
     def _as_of(self) -> pl.Expr:
         return pl.lit(self.row["as_of"]).cast(TIME)
+
+
+def _newest(events: pl.DataFrame) -> pl.DataFrame:
+    return events.filter(pl.col("time") == events["time"].max())
 
 
 def _days(days: float) -> str:

@@ -108,6 +108,15 @@ def one_an_occasion(sequences: Sequences, of: Definition) -> NDArray[np.bool_]:
     return chosen
 
 
+def occasions_upto(
+    sequences: Sequences, user: NDArray[np.int64], place: NDArray[np.int64], of: Definition
+) -> tuple[Sequences, NDArray[np.int64]]:
+    """Of some users [Q] one event an occasion up to a place [Q], of all others none; and the last place there [Q]."""
+    seen = sequences.upto(user, place)
+    read = seen.take(one_an_occasion(seen, of))
+    return read, read.offsets[user + 1] - 1
+
+
 def _kind(before: Sequences) -> str:
     having = len(np.unique(before.rows()[is_return(before, "purchase")]))
     again = len(np.unique(_gaps(before, "purchase")[1]))

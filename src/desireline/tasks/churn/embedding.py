@@ -13,7 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.sequences.ragged import Sequences
-from desireline.tasks.churn.definition import Definition, one_an_occasion
+from desireline.tasks.answers import asked_now
+from desireline.tasks.churn.definition import Definition, occasions_upto
 from desireline.tasks.churn.models import STATE
 from desireline.training.device import fetched
 from desireline.training.network import Network
@@ -41,7 +42,7 @@ class Embedding:
 
     def states(self, events: Sequences, user: NDArray[np.int64], as_of_us: int) -> NDArray[np.float32]:
         """float32 [Q, d]: hidden states of users [Q], each with an event before a moment, after all such events."""
-        earlier = np.concatenate([[0], np.cumsum(np.asarray(events["time"]) < as_of_us)])[events.offsets]
-        read = events.upto(user, events.offsets[user] + np.diff(earlier)[user] - 1)
-        read = read.take(one_an_occasion(read, self.of))
-        return np.asarray(fetched(self.network.encode(read, read.offsets[user + 1] - 1)), np.float32)
+        now, place = asked_now(events, as_of_us), np.full(len(events), -1)
+        place[now.user] = now.place
+        read, newest = occasions_upto(events, user, place[user], self.of)
+        return np.asarray(fetched(self.network.encode(read, newest)), np.float32)

@@ -30,7 +30,15 @@ from desireline.sequences.prepared import Prepared, iso, prepare
 from desireline.sequences.ragged import Sequences
 from desireline.tasks.churn.adaptation import OnNextBehaviour
 from desireline.tasks.churn.baselines import SCORERS, ChurnBaseline
-from desireline.tasks.churn.definition import DAY_US, Definition, is_return, one_an_occasion, settled, told
+from desireline.tasks.churn.definition import (
+    DAY_US,
+    Definition,
+    is_return,
+    occasions_upto,
+    one_an_occasion,
+    settled,
+    told,
+)
 from desireline.tasks.churn.models import logistic
 from desireline.tasks.churn.questions import ChurnQuestions, churn_questions
 from desireline.tasks.interface import Baseline, Chunks, Measured
@@ -174,9 +182,7 @@ class Churn:
         return churn_questions(stage, Definition.of(schema.churn), schema.churn.dates)
 
     def network_predictions(self, network: Network, questions: ChurnQuestions) -> Chunks:
-        seen = questions.timeline.upto(questions.user, questions.place)
-        read = seen.take(one_an_occasion(seen, questions.of))
-        newest = read.offsets[questions.user + 1] - 1
+        read, newest = occasions_upto(questions.timeline, questions.user, questions.place, questions.of)
         hidden = network.encode(read, newest)
         silent = (questions.as_of - read["time"][newest]) / DAY_US
         until = silent + (questions.of.gap_us + questions.horizon_us) / DAY_US
