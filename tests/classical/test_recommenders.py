@@ -68,6 +68,10 @@ def test_what_a_loaded_model_learns_does_not_reach_what_was_saved():
     before = made.score(histories(*walks())).copy()
     again.learn(histories([(0, 5), (1, 6)]), np.array([2]))
     np.testing.assert_array_equal(made.score(histories(*walks())), before)
+    made.learn(histories([(0, 5), (1, 6)]), np.array([2]))  # nor what the model itself learns
+    kept = ItemKNN()
+    kept.load(saved)
+    np.testing.assert_array_equal(kept.score(histories(*walks())), before)
 
 
 def test_popularity_counts_events_and_recent_popularity_halves_them_with_age():

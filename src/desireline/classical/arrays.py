@@ -48,5 +48,9 @@ def counts(train: Histories, items: int) -> NDArray[np.float32]:
 
 def shares(train: Histories, items: int) -> NDArray[np.float32]:
     """float32 [items]: each item's share of the events."""
-    found = counts(train, items)
+    return normalised(counts(train, items))
+
+
+def normalised(found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 [items]: counts [items] as shares of their sum."""
     return np.asarray(found / max(np.float32(1), found.sum()), np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from desireline.classical.arrays import FIRST, TAIL, age_rank, counts, matrix, shares
+from desireline.classical.arrays import FIRST, TAIL, age_rank, counts, matrix, normalised, shares
 from desireline.classical.products import dense_product
 from desireline.classical.sparse_state import from_arrays, to_arrays
 from desireline.evaluation.queries import Histories
@@ -92,14 +92,15 @@ class ItemKNN:
         item, weight = histories.item, self._weights()
         place = np.arange(len(item)) - np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
         new = np.flatnonzero(place >= np.repeat(np.diff(histories.offsets) - fresh, np.diff(histories.offsets)))
-        after = np.concatenate([new[place[new] >= far] for far in range(1, REACH + 1)])
-        far = np.repeat(np.arange(1, REACH + 1), [int((place[new] >= far).sum()) for far in range(1, REACH + 1)])
+        row, back = np.nonzero(place[new][:, None] >= np.arange(1, REACH + 1))
+        after, far = new[row], back + 1
         known = (item[after] >= FIRST) & (item[after - far] >= FIRST) & (item[after] != item[after - far])
         earlier, later, value = item[after - far][known], item[after][known], weight[far[known] - 1]
         rows, columns = np.append(earlier, later), np.append(later, earlier)
         values = np.append(value, np.float32(self.backward) * value)
         self.later = csr_array(self.later + csr_array((values, (rows, columns)), shape=self.later.shape))
-        self.seen += np.bincount(item[new][item[new] >= FIRST], minlength=len(self.seen)).astype(np.float32)
+        more = np.bincount(item[new][item[new] >= FIRST], minlength=len(self.seen))
+        self.seen = (self.seen + more).astype(np.float32)  # not in place: who holds the state keeps what it was
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         rank = age_rank(asked)
@@ -109,7 +110,7 @@ class ItemKNN:
         if self.later.nnz:
             scores += dense_product(reader, self.later)
         scores *= (self.seen + 1) ** np.float32(-0.1)
-        scores += TAIL * self.seen / max(np.float32(1), self.seen.sum())
+        scores += TAIL * normalised(self.seen)
         return scores
 
     def _weights(self) -> NDArray[np.float32]:
@@ -121,7 +122,7 @@ class ItemKNN:
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         self.neighbours, self.later = from_arrays("neighbours", state), from_arrays("later", state)
-        self.seen = state["seen"].copy()  # what was saved stays as it was
+        self.seen = state["seen"]
 
     @property
     def parameters(self) -> int:

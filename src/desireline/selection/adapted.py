@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from desireline.core.errors import SettingError
 from desireline.schema.model import Schema
-from desireline.selection.fit import Job, Run, SeedRun, run_seed, train_network
-from desireline.selection.fitted import Fitted, describe, new_network, taught
+from desireline.selection.fit import Job, Run, SeedRun, described, run_seed, train_network
+from desireline.selection.fitted import Fitted, new_network, taught
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Adaptation, Measured, Task
 from desireline.tasks.stages import Stage, stages
@@ -129,21 +129,7 @@ def adapted_rows(done: Sequence[AdaptedRun], both: tuple[Stage, Stage], schema: 
 def _of_seed(run: AdaptedRun, adapt: str, read: Read, stage: Stage, schema: Schema) -> Fitted:
     job, task = run.job, TASKS[run.job.task]
     adaptation = adaptation_of(task)
-    info = describe(
-        task,
-        adaptation.rows[adapt],
-        "model",
-        stage.prepared,
-        schema,
-        job.seed,
-        {},
-        encoder_name=job.encoder,
-        epochs=run.stop,
-        planned=job.epochs or schema.train.epochs,
-        frozen=False,
-        protocol=stage.protocol,
-        adapt=adapt,
-    )
+    info = described(job, adaptation.rows[adapt], run.stop, stage, schema, adapt=adapt)
     network = new_network(taught(task, info), job.encoder, schema.encoder, schema.train, stage.prepared, job.seed)
     reader = adaptation.row(adapt, network, schema)
     reader.load(read.arrays)

@@ -292,21 +292,27 @@ def _of_seed(run: SeedRun, weights: dict[str, Tensor], stage: Stage, schema: Sch
     task, job = TASKS[run.job.task], run.job
     network = new_network(task.teacher, job.encoder, schema.encoder, schema.train, stage.prepared, job.seed)
     network.load_state_dict(weights)
-    info = describe(
-        task,
-        job.name,
+    info = described(job, job.name, run.stop, stage, schema)
+    return Fitted(task, job.name, stage.prepared, network.eval(), info)
+
+
+def described(job: Job, name: str, stop: int, stage: Stage, schema: Schema, **more: Any) -> dict[str, Any]:
+    """The `model.json` of a job's model that was trained for `stop` epochs on a stage."""
+    return describe(
+        TASKS[job.task],
+        name,
         "model",
         stage.prepared,
         schema,
         job.seed,
         {},
         encoder_name=job.encoder,
-        epochs=run.stop,
+        epochs=stop,
         planned=job.epochs or schema.train.epochs,
         frozen=job.frozen,
         protocol=stage.protocol,
+        **more,
     )
-    return Fitted(task, job.name, stage.prepared, network.eval(), info)
 
 
 def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage, checkpoints: Path | None) -> Fitted:
