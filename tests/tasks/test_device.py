@@ -80,11 +80,14 @@ def test_bfloat16_by_itself_is_for_cards_that_multiply_it(monkeypatch):
 
 def test_where_networks_train_is_told_in_words(monkeypatch):
     assert path_of(TrainSettings(device="cpu", precision="float32")) == (
-        "on the processor in float32, its own kernels in Numba"
+        "on the processor, products in float32, its own kernels in Numba"
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
-    assert path_of(TrainSettings(precision="bfloat16")) == "on a card in bfloat16, PyTorch's kernels"
+    assert (
+        path_of(TrainSettings(precision="bfloat16"))
+        == "on a card, products in bfloat16 where that pays, PyTorch's kernels"
+    )
 
 
 @card

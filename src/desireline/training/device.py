@@ -41,7 +41,8 @@ def path_of(settings: TrainSettings) -> str:
     device = device_of(settings)
     where = f"on {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "on the processor"
     kernels = ", its own kernels in Numba" if device.type == "cpu" else ", PyTorch's kernels"
-    return f"{where} in {'bfloat16' if pays_bfloat16(settings.precision, device) else 'float32'}{kernels}"
+    low = pays_bfloat16(settings.precision, device)  # recurrent encoders stay in float32 even so
+    return f"{where}, products in {'bfloat16 where that pays' if low else 'float32'}{kernels}"
 
 
 def beside(tensor: Tensor, array: NDArray[Any]) -> Tensor:
