@@ -29,8 +29,12 @@ USERS, ITEMS, EVENTS = 100_000, 100_000, 20
 FEW_USERS, FEW_ITEMS = 2_000, 2_000
 SEED = 7
 SETTINGS = {"d_model": "64", "layers": "1", "epochs": "1", "dropout": "0", "items": "random"}
-ROWS = ("recent-popularity", "own-frequency", "item-knn", "tifu-knn", "gru", "blend")
-BLENDED = ("item-knn", "gru")
+ROWS = ("recent-popularity", "own-frequency", "item-knn", "tifu-knn", "gru", "blend", "ranker")
+SOURCES = {
+    "blend": ("item-knn", "gru"),
+    "ranker": ("gru", "item-knn", "own-frequency", "tifu-knn", "recent-popularity"),
+}
+TREES = 200
 ASKED_ALONE = 20
 
 
@@ -57,21 +61,30 @@ def fit(folder: Path, row: str) -> dict[str, Any]:
     from desireline.selection.deploy import deploy
     from desireline.selection.fit import fitted_again, train_network
     from desireline.selection.fitted import Fitted, Panel, Source, describe, load, save
-    from desireline.selection.panel import fitted_panel
+    from desireline.selection.panel import fitted_panel, lesson_of
     from desireline.sequences.prepared import prepare
     from desireline.tasks import TASKS
-    from desireline.tasks.judges import Blend
-    from desireline.tasks.stages import whole_log
+    from desireline.tasks.judges import Blend, Judge
+    from desireline.tasks.questions import training_histories
+    from desireline.tasks.ranker import Ranker, Trends, trained
+    from desireline.tasks.stages import stages, whole_log
     from desireline.workspace import open_workspace
 
     workspace = open_workspace(folder).with_settings(SETTINGS)
     schema, task = workspace.schema, TASKS["recommend"]
     stage = whole_log(prepare(folder, schema, workspace.store.span()[1] + timedelta(microseconds=1)), masks_seen=False)
     begun = time.perf_counter()
-    if row == "blend":
+    if row in SOURCES:
         ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
-        sources = [Source(name, [load(folder, schema, ids[name])]) for name in BLENDED]
-        fitted = fitted_panel(task, Panel(sources, Blend(np.ones(len(BLENDED), np.float32))), stage, schema, "none")
+        sources = [Source(name, [load(folder, schema, ids[name])]) for name in SOURCES[row]]
+        judge: Judge = Blend(np.ones(len(sources), np.float32))
+        if row == "ranker":
+            asked = stages(folder, schema, "leave-one-out", stage.prepared.cut)[1]
+            _, lesson = lesson_of(task, sources, asked, schema, SEED)
+            counted = training_histories(stage.train, stage.from_us)
+            trends = Trends.of(counted, len(stage.prepared.vocabularies["item"]), stage.from_us)
+            judge = Ranker([trained(lesson.thinned(SEED), TREES, SEED)], trends, only_new=False)
+        fitted = fitted_panel(task, Panel(sources, judge), stage, schema, "none")
     elif row == "gru":
         network, _, _ = train_network(task, row, schema, stage, SEED, planned=1, stop_after=1, checkpoints=None)
         info = describe(
@@ -172,7 +185,8 @@ def main() -> None:
         notes = [
             "`all s`: the whole command `predict --all`, its start included; `peak MiB`: of its process.",
             "`ms an answer`: one user's list with reasons, the model loaded, the user's events read before.",
-            f"gru: width {SETTINGS['d_model']}, one epoch; blend: of {' and '.join(BLENDED)}, equal weights.",
+            f"gru: width {SETTINGS['d_model']}, one epoch; blend: of {' and '.join(SOURCES['blend'])}, equal weights.",
+            f"ranker: {TREES} trees over {', '.join(SOURCES['ranker'])}.",
         ]
         record(
             "answers",

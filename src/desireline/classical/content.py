@@ -20,7 +20,7 @@ from scipy.sparse import csr_array, hstack
 
 from desireline.classical.arrays import FIRST, TAIL, age_rank, counts, matrix, shares
 from desireline.classical.products import dense_product
-from desireline.classical.sparse_state import from_arrays, to_arrays
+from desireline.classical.sparse_state import from_arrays, narrow, to_arrays
 from desireline.evaluation.queries import Histories
 
 WORD = r"\p{Han}|[\p{L}\p{N}--\p{Han}]+"  # Chinese is written without spaces: each character counts as a word
@@ -57,7 +57,10 @@ class Content:
         self.popular = shares(train, items)
 
     def _index(self, about: csr_array) -> None:
-        self.about, self.holders = about, csr_array(about.T.tocsr())  # [items, terms] and [terms, items]
+        self.about, self.holders = (
+            narrow(about),
+            narrow(csr_array(about.T.tocsr())),
+        )  # [items, terms] and [terms, items]
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         rank = age_rank(asked)

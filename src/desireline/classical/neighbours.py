@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from desireline.classical.arrays import FIRST, TAIL, age_rank, counts, matrix, normalised, shares
 from desireline.classical.products import dense_product
-from desireline.classical.sparse_state import from_arrays, to_arrays
+from desireline.classical.sparse_state import from_arrays, narrow, to_arrays
 from desireline.evaluation.queries import Histories
 from desireline.graphs.pairs import add_paths, count_pairs
 
@@ -35,7 +35,7 @@ class Markov:
         follows[train.offsets[:-1][np.diff(train.offsets) > 0]] = False
         after = np.flatnonzero(follows)
         pairs = (train.item[after - 1], train.item[after])
-        self.follow = csr_array((np.ones(len(after), np.float32), pairs), shape=(items, items))
+        self.follow = narrow(csr_array((np.ones(len(after), np.float32), pairs), shape=(items, items)))
         self.follow.sum_duplicates()
         self.popular = shares(train, items)
 
@@ -79,7 +79,7 @@ class ItemKNN:
     def fit(self, train: Histories, items: int) -> None:
         most = max(LEAST, min(MOST, ENTRIES // max(1, items)))
         counted, sums = count_pairs(train, items, self._weights(), self.backward, 2 * most)
-        self.neighbours = add_paths(counted, sums, self.two_hop, most)
+        self.neighbours = narrow(add_paths(counted, sums, self.two_hop, most))
         self.later = csr_array((items, items), dtype=np.float32)
         self.seen = counts(train, items)
 
@@ -98,7 +98,7 @@ class ItemKNN:
         earlier, later, value = item[after - far][known], item[after][known], weight[far[known] - 1]
         rows, columns = np.append(earlier, later), np.append(later, earlier)
         values = np.append(value, np.float32(self.backward) * value)
-        self.later = csr_array(self.later + csr_array((values, (rows, columns)), shape=self.later.shape))
+        self.later = narrow(csr_array(self.later + csr_array((values, (rows, columns)), shape=self.later.shape)))
         more = np.bincount(item[new][item[new] >= FIRST], minlength=len(self.seen))
         self.seen = (self.seen + more).astype(np.float32)  # not in place: who holds the state keeps what it was
 

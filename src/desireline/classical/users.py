@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from desireline.classical.arrays import TAIL, age_rank, matrix, shares
-from desireline.classical.sparse_state import from_arrays, to_arrays
+from desireline.classical.sparse_state import from_arrays, narrow, to_arrays
 from desireline.evaluation.blocks import over_blocks
 from desireline.evaluation.queries import Histories
 from desireline.graphs.pairs import nth
@@ -66,8 +66,7 @@ class TifuKNN:
 
     def _index(self, table: csr_array) -> None:
         norms = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).ravel())
-        self.table = table
-        self.by_item = csr_array(table.T.tocsr())
+        self.table, self.by_item = narrow(table), narrow(csr_array(table.T.tocsr()))
         self.by_item.data = (self.by_item.data / norms[self.by_item.indices]).astype(np.float32)
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
@@ -113,8 +112,7 @@ class SessionKNN:
         self.popular = shares(train, items)
 
     def _index(self, table: csr_array) -> None:
-        self.table = table
-        by_item = csr_array(table.T.tocsr())
+        self.table, by_item = narrow(table), narrow(csr_array(table.T.tocsr()))
         self.rarity = np.log(max(2, table.shape[0]) / np.maximum(1, np.diff(by_item.indptr))).astype(np.float32)
         by_item.data = (1 / np.sqrt(np.maximum(1, np.diff(table.indptr))))[by_item.indices].astype(np.float32)
         self.by_item = by_item

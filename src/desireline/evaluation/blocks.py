@@ -14,6 +14,7 @@ from itertools import pairwise
 import numba
 
 LEAST = 64  # rows below which a further thread costs more than it brings
+IN_CACHE = 1 << 17  # numbers of a few rows that a core's own cache holds while several passes go over them
 
 
 def over_blocks(rows: int, run: Callable[[int, int], None], least: int = LEAST) -> None:
@@ -28,3 +29,18 @@ def over_blocks(rows: int, run: Callable[[int, int], None], least: int = LEAST) 
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(run, lo, hi) for lo, hi in pairwise(borders)]:
             done.result()
+
+
+def over_lines(shape: tuple[int, ...], run: Callable[[int, int], None]) -> None:
+    """`over_blocks` for NumPy's passes over an array of this shape, rows × numbers: a few rows at a time stay cached.
+
+    Pass after pass over a whole chunk of a large catalogue would wait for main memory.
+    """
+    rows, width = shape
+    few = max(1, IN_CACHE // max(1, width))
+
+    def block(lo: int, hi: int) -> None:
+        for at in range(lo, hi, few):
+            run(at, min(at + few, hi))
+
+    over_blocks(rows, block, least=min(LEAST, few))

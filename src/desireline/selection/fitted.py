@@ -29,7 +29,7 @@ from desireline.tasks.judges import JUDGES, Judge
 from desireline.tasks.nearest import Nearest
 from desireline.tasks.questions import Questions, item_histories
 from desireline.tasks.recommend import Recommend
-from desireline.tasks.sources import log_shares
+from desireline.tasks.sources import mean_log_shares
 from desireline.training.device import device_of, fetched
 from desireline.training.network import Network, inputs_of
 
@@ -94,8 +94,7 @@ class Source:
         """Questions [lo, hi) and the mean of the models' log shares, float32 [hi − lo, items]."""
         for chunks in zip(*(model.predictions(questions) for model in self.models), strict=True):
             lo, hi, _ = chunks[0]
-            logs = [log_shares(scores, m.temperature) for (_, _, scores), m in zip(chunks, self.models, strict=True)]
-            yield lo, hi, np.mean(logs, axis=0, dtype=np.float32)
+            yield lo, hi, mean_log_shares([scores for _, _, scores in chunks], [m.temperature for m in self.models])
 
 
 def thoughts(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from desireline.evaluation.blocks import over_lines
 from desireline.evaluation.queries import Histories
 from desireline.tasks.ranker import Ranker
 
@@ -47,9 +48,14 @@ class Blend:
         self.weights = weights
 
     def __call__(self, thought: Sequence[NDArray[np.float32]], asked: Histories) -> NDArray[np.float32]:
-        mixed = np.zeros_like(thought[0])
-        for weight, logs in zip(self.weights, thought, strict=True):
-            mixed += weight * logs
+        mixed = np.empty_like(thought[0])
+
+        def run(lo: int, hi: int) -> None:
+            np.multiply(self.weights[0], thought[0][lo:hi], out=mixed[lo:hi])
+            for weight, logs in zip(self.weights[1:], thought[1:], strict=True):
+                mixed[lo:hi] += weight * logs[lo:hi]
+
+        over_lines(mixed.shape, run)
         return mixed
 
     def at(self, train: Histories, items: int, at_us: int) -> Blend:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from desireline.classical.arrays import DAY_US, age_days
 from desireline.classical.trees import lightgbm_module, tree_threads
 from desireline.core.progress import progress
-from desireline.evaluation.blocks import over_blocks
+from desireline.evaluation.blocks import over_blocks, over_lines
 from desireline.evaluation.queries import Histories
 from desireline.sequences.vocabulary import FIRST
 from desireline.tasks.questions import ItemQuestions, item_histories
@@ -184,11 +184,20 @@ class Ranker:
             chosen = there & (part == k)[:, None]
             if chosen.any():
                 values[chosen] = booster.predict(columns[chosen])
-        # what nobody proposes stands between one and two under the lowest proposal, as the sources think on average
-        rest = np.asarray(np.mean(thought, axis=0), np.float32)
-        lowest, highest = (f(rest[:, FIRST:], axis=1, keepdims=True) for f in (np.min, np.max))
         worst = np.min(values, axis=1, keepdims=True, where=there, initial=0)
-        out = worst - 2 + (rest - lowest) / np.maximum(highest - lowest, np.float32(1e-9))
+        out = np.empty_like(thought[0])
+
+        def unproposed(lo: int, hi: int) -> None:
+            """Between one and two under the lowest proposal, as the sources think on average."""
+            rest = thought[0][lo:hi].copy()
+            for logs in thought[1:]:
+                rest += logs[lo:hi]
+            lowest, highest = (f(rest[:, FIRST:], axis=1, keepdims=True) for f in (np.min, np.max))
+            rest -= lowest
+            rest /= np.maximum(highest - lowest, np.float32(1e-9))
+            np.add(rest, worst[lo:hi] - 2, out=out[lo:hi])
+
+        over_lines(out.shape, unproposed)
         np.put_along_axis(out, candidates.ids, values, axis=1)  # id 0, where nothing stands, is no item
         return out
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from desireline.evaluation.blocks import over_lines
 from desireline.evaluation.queries import Histories, Targets
 from desireline.evaluation.ranking import top_k
 from desireline.sequences.vocabulary import FIRST
@@ -29,6 +30,24 @@ def log_shares(scores: NDArray[np.float32], temperature: float | None) -> NDArra
 
     temperature : of a network's cosines; None: scores that are 0 or more where they mean something
     """
+    return mean_log_shares([scores], [temperature])
+
+
+def mean_log_shares(scores: Sequence[NDArray[np.float32]], temperatures: Sequence[float | None]) -> NDArray[np.float32]:
+    """float32 [Q, items]: the mean of the log shares of several models' scores, [Q, items] each."""
+    out = np.empty_like(scores[0])
+
+    def run(lo: int, hi: int) -> None:
+        line = _log_shares(scores[0][lo:hi], temperatures[0])
+        for more, temperature in zip(scores[1:], temperatures[1:], strict=True):
+            line += _log_shares(more[lo:hi], temperature)
+        np.divide(line, np.float32(len(scores)), out=out[lo:hi])
+
+    over_lines(out.shape, run)
+    return out
+
+
+def _log_shares(scores: NDArray[np.float32], temperature: float | None) -> NDArray[np.float32]:
     if temperature is None:
         shares = np.maximum(scores, 0)
         shares[:, :FIRST] = 0
