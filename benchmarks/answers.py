@@ -1,9 +1,9 @@
-"""Lists for everybody: `python -m benchmarks.answers [--quick] [--json]`.
+"""Lists for everybody: `python -m benchmarks.answers [ROW...] [--quick] [--json]`.
 
 A made-up log of 100,000 users and 100,000 items, 20 events a user, is ingested; then for each kind of model, in a
 process of its own: what `desireline predict --task recommend --all --k 10` takes for all users against the whole
-catalogue, and one user's answer. Figures are of speed and memory alone: the log has nothing to learn. Writes
-benchmarks/results/answers.json.
+catalogue, and one user's answer. Figures are of speed and memory alone: the log has nothing to learn. Of rows that are
+not named the last figures are kept. Writes benchmarks/results/answers.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.ingest import show
-from benchmarks.record import measured, record
+from benchmarks.record import RESULTS, machine, measured, record
 
 USERS, ITEMS, EVENTS = 100_000, 100_000, 20
 FEW_USERS, FEW_ITEMS = 2_000, 2_000
@@ -140,14 +140,25 @@ def told(function: str, *words: str) -> dict[str, Any]:
     return json.loads(done["stdout"].strip().splitlines()[-1]) | {"peak MiB": done["peak_mib"]}
 
 
+def recorded() -> list[dict[str, Any]]:
+    """The rows of the last run, each with the commit that it was measured at."""
+    path = RESULTS / "answers.json"
+    if not path.exists():
+        return []
+    last = json.loads(path.read_text(encoding="utf-8"))
+    return [{**row, "commit": row.get("commit", last["machine"]["commit"])} for row in last["rows"]]
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="default: all")
     parser.add_argument("--quick", action="store_true", help="2,000 users and items, nothing recorded")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     users, items = (FEW_USERS, FEW_ITEMS) if options.quick else (USERS, ITEMS)
-    folder = Path(tempfile.mkdtemp(prefix="answers-"))
+    named = options.rows or ROWS
+    folder, here = Path(tempfile.mkdtemp(prefix="answers-")), machine()
     rows, ids = [], {}
     try:
         source = log(folder / "log.parquet", users, items)
@@ -156,9 +167,15 @@ def main() -> None:
         subprocess.run([*command, "init", str(shop), "--from", str(source)], check=True, capture_output=True)
         subprocess.run([*command, "ingest", str(shop), str(source)], check=True, capture_output=True)
         for name in ROWS:
+            if name not in named and not any(name in SOURCES.get(row, ()) for row in named):
+                rows += [row for row in recorded() if row["row"] == name]
+                continue
             made = told("fit", str(shop), name)
             ids[name] = made["id"]
             (shop / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
+            if name not in named:
+                rows += [row for row in recorded() if row["row"] == name]
+                continue
             out = folder / f"{name}.parquet"
             done = measured(
                 [*command, "predict", str(shop), "--task", "recommend", "--all", "--out", str(out), "--k", "10"]
@@ -175,6 +192,7 @@ def main() -> None:
                     "peak MiB": done["peak_mib"],
                     "file MiB": round(out.stat().st_size / 2**20, 1),
                     **{key: value for key, value in told("alone", str(shop)).items() if key != "peak MiB"},
+                    "commit": here["commit"],
                 }
             )
             sys.stderr.write(f"{rows[-1]}\n")
