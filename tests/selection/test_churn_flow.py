@@ -95,6 +95,16 @@ def test_leave_one_out_knows_no_horizon(shop: Workspace) -> None:
         shop.fit("churn", cut="2011-08-01", protocol="leave-one-out")
 
 
+def test_a_network_with_a_weibull_law_learns_saves_and_answers(shop: Workspace, regular: str) -> None:
+    quick = {"seeds": "1", "epochs": "1", "d_model": "16", "layers": "1", "bootstrap": "50", "hazard": "weibull"}
+    model = shop.with_settings(quick).fit("churn", "gru", cut="2011-06-01")
+    row = next(row for row in model.result.rows if row.name == "gru")
+    assert 0.6 < row.metrics["AUROC"].value < 1
+    answer = shop.predict("churn", regular, model=model.id)  # under the settings that it was made with
+    assert isinstance(answer, ChurnAnswer)
+    assert 0 < answer.probability < 1
+
+
 def test_the_list_keeps_the_budget(shop: Workspace) -> None:
     found = shop.decide(50, 2)
     assert found.spent <= 50

@@ -26,7 +26,7 @@ from desireline.tasks.recommend import Recommend
 from desireline.training import graphs
 from desireline.training.contrast import contrast
 from desireline.training.device import device_of, path_of, pays_bfloat16
-from desireline.training.hazard import Hazard
+from desireline.training.hazard import Pieces
 from desireline.training.loop import train
 from desireline.training.network import Network
 
@@ -231,7 +231,7 @@ def test_surprise_is_that_of_the_processor():
 def test_a_hazard_and_attention_in_bfloat16_run_there():
     torch.manual_seed(0)
     waits, ended = torch.rand(50) * 30, torch.rand(50) > 0.3
-    hazards = [Hazard(8).to(device) for device in ("cpu", "cuda")]
+    hazards = [Pieces(8).to(device) for device in ("cpu", "cuda")]
     hidden = torch.randn(50, 8)
     for hazard in hazards:
         hazard.fit(waits, ended)

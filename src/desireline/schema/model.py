@@ -198,6 +198,9 @@ class ChurnSettings(_Strict):
     own_gaps: float | None = Field(
         None, gt=0, description="end the horizon after so many of the user's own median gaps, if that is sooner"
     )
+    hazard: Literal["pieces", "weibull"] = Field(
+        "pieces", description="law of the time until a return that networks learn: constant in pieces, or Weibull's"
+    )
     dates: int = Field(9, ge=1, description="as-of dates to learn from, beside those of the season a year earlier")
     treatment: str | None = Field(
         None,

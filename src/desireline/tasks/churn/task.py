@@ -44,7 +44,7 @@ from desireline.tasks.churn.questions import ChurnQuestions, churn_questions
 from desireline.tasks.interface import Baseline, Chunks, Measured
 from desireline.tasks.stages import Stage
 from desireline.training.device import beside, fetched
-from desireline.training.hazard import Hazard
+from desireline.training.hazard import HAZARDS, Hazard
 from desireline.training.network import Network
 
 TRIES = 5  # to find a cut whose own horizon ends before the log does
@@ -128,7 +128,7 @@ class Churn:
         return sequences.take(one_an_occasion(sequences, Definition.of(schema.churn)))
 
     def heads(self, prepared: Prepared, d_model: int) -> nn.Module:
-        return nn.ModuleDict({"hazard": Hazard(d_model)})
+        return nn.ModuleDict({"hazard": HAZARDS[prepared.schema.churn.hazard](d_model)})
 
     def start(self, network: Network, labels: ReturnLabels) -> None:
         known = np.isfinite(labels.wait_d)
