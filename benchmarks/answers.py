@@ -34,7 +34,7 @@ SOURCES = {
     "blend": ("item-knn", "gru"),
     "ranker": ("gru", "item-knn", "own-frequency", "tifu-knn", "recent-popularity"),
 }
-TREES = 200
+TREES, TAUGHT = 200, 6_000  # of the ranker, and the questions that it learns from
 ASKED_ALONE = 20
 
 
@@ -80,10 +80,10 @@ def fit(folder: Path, row: str) -> dict[str, Any]:
         judge: Judge = Blend(np.ones(len(sources), np.float32))
         if row == "ranker":
             asked = stages(folder, schema, "leave-one-out", stage.prepared.cut)[1]
-            _, lesson = lesson_of(task, sources, asked, schema, SEED)
+            _, _, lesson = lesson_of(task, sources, asked, schema, SEED, TAUGHT)
             counted = training_histories(stage.train, stage.from_us)
             trends = Trends.of(counted, len(stage.prepared.vocabularies["item"]), stage.from_us)
-            judge = Ranker([trained(lesson.thinned(SEED), TREES, SEED)], trends, only_new=False)
+            judge = Ranker([trained(lesson, TREES, SEED)], trends, only_new=False)
         fitted = fitted_panel(task, Panel(sources, judge), stage, schema, "none")
     elif row == "gru":
         network, _, _ = train_network(task, row, schema, stage, SEED, planned=1, stop_after=1, checkpoints=None)

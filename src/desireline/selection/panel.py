@@ -33,7 +33,9 @@ from desireline.tasks.stages import Stage, rolled
 
 NETWORKS = 2  # the best so many rows of networks are sources
 BASELINES = ("item-knn", "own-frequency", "tifu-knn", "ease", "recent-ease", "recent-popularity", "content")
-LEARNT = 6_000  # questions, at most, of the validation and of each cut before it, on which judges are fitted
+LEARNT = 24_000  # questions, at most, of the validation and of the cuts before it together, on which judges are fitted
+TRIED = 6_000  # of those, at most, on which weights are tried and sources left out
+PIECE = 2_000  # questions whose features are held at once for all that was proposed
 ROLLED = 3  # cuts before the validation's, at most
 FOLDS = 3  # parts of the users where there are fewer than two cuts
 
@@ -65,9 +67,13 @@ def panels(
     begun = time.perf_counter()
     validation, test = both
     asked = [Source(run.name, run.validated) for run in sources]
-    few, lesson = lesson_of(task, asked, validation, schema, seed)
-    earlier = rolled_lessons(task, sources, validation, folder, schema, seed)
-    fitting = Fitting(sources, few, lesson, earlier, validation, seed)
+    before = [s for s in rolled(folder, schema, validation, ROLLED) if len(task.questions(s, schema))]
+    most = LEARNT // (1 + len(before))
+    few, candidates, lesson = lesson_of(task, asked, validation, schema, seed, most)
+    earlier = rolled_lessons(task, sources, before, folder, schema, seed, most)
+    if validation.end_us is not None and not earlier:
+        say("The log leaves no cut before the validation's: the ranker learns from a part of the validation's users.")
+    fitting = Fitting(sources, few, candidates, lesson, earlier, validation, seed)
     preparing = time.perf_counter() - begun
     judges = [judged for judged in (fitting.blend(), fitting.ranker()) if judged is not None]
     spent: dict[str, float] = {}
@@ -123,33 +129,32 @@ def sources_of(task: Task, runs: Sequence[Run], primary: str) -> list[Run]:
 
 
 def lesson_of(
-    task: Recommend, sources: Sequence[Source], stage: Stage, schema: Schema, seed: int
-) -> tuple[ItemQuestions, Lesson]:
-    """Some questions of a stage in random order, what the sources propose for them, and what came."""
+    task: Recommend, sources: Sequence[Source], stage: Stage, schema: Schema, seed: int, most: int
+) -> tuple[ItemQuestions, Candidates, Lesson]:
+    """Up to `most` questions of a stage in random order, what the sources propose for them, and what that teaches."""
     asks = task.questions(stage, schema)
     order = np.random.default_rng(seed).permutation(len(asks)).astype(np.int64)
-    few, parts = asks.part(order[:LEARNT]), []
+    few, parts = asks.part(order[:most]), []
     with progress(f"asking every source, {stage.name}", len(few), "questions") as advance:
         for lo, hi, thought in thoughts(sources, few):
             parts.append(propose(thought, item_histories(few, lo, hi), stage.masks_seen, told=True))
             advance(hi - lo)
-    return few, Lesson.of(Candidates.joined(parts), few, Trends.of(*_learned(stage)))
+    candidates, trends = Candidates.joined(parts), Trends.of(*_learned(stage))
+    pieces = [np.arange(lo, min(lo + PIECE, len(few)), dtype=np.int64) for lo in range(0, len(few), PIECE)]
+    taught = [Lesson.of(candidates.part(rows), few.part(rows), trends).thinned(seed) for rows in pieces]
+    return few, candidates, Lesson.joined(taught)
 
 
 def rolled_lessons(
-    task: Recommend, sources: Sequence[Run], validation: Stage, folder: Path, schema: Schema, seed: int
+    task: Recommend, sources: Sequence[Run], before: Sequence[Stage], folder: Path, schema: Schema, seed: int, most: int
 ) -> list[Lesson]:
     """A lesson of each cut before the validation's, the oldest first; sources are fitted at each, one seed of them."""
-    stages = [s for s in rolled(folder, schema, validation, ROLLED) if len(task.questions(s, schema))]
-    models = fitted_at(folder, schema, [run.validated[0] for run in sources], stages)
+    models = fitted_at(folder, schema, [run.validated[0] for run in sources], before)
     lessons = []
-    for stage, fitted in zip(stages, models, strict=True):
+    for stage, fitted in zip(before, models, strict=True):
         asked = [Source(run.name, [model]) for run, model in zip(sources, fitted, strict=True)]
-        lessons.append(lesson_of(task, asked, stage, schema, seed)[1].thinned(seed))
-    lessons = [lesson for lesson in lessons if lesson.came.any()]
-    if not lessons and validation.end_us is not None:
-        say("The log leaves no cut before the validation's: the ranker learns from a part of the validation's users.")
-    return lessons
+        lessons.append(lesson_of(task, asked, stage, schema, seed, most)[2])
+    return [lesson for lesson in lessons if lesson.came.any()]
 
 
 def measured(
@@ -185,11 +190,13 @@ def _opinion(judge: Judge, used: Sequence[int]) -> Opinion:
 class Fitting:
     """What judges are fitted on.
 
-    questions, lesson : of the validation, in random order;  earlier : lessons of the cuts before, the oldest first
+    questions, candidates, lesson : of the validation, in random order
+    earlier : lessons of the cuts before, the oldest first
     """
 
     sources: list[Run]
     questions: ItemQuestions
+    candidates: Candidates
     lesson: Lesson
     earlier: list[Lesson]
     validation: Stage
@@ -198,28 +205,31 @@ class Fitting:
     def blend(self) -> Judged:
         """The log-linear mixture of those of the sources that bring something."""
         begun = time.perf_counter()
-        weights, gained = self._mixed(self.lesson.candidates)
+        some = np.arange(min(TRIED, len(self.questions)), dtype=np.int64)
+        questions, candidates = self.questions.part(some), self.candidates.part(some)
+        weights, gained = self._mixed(questions, candidates)
         used = np.flatnonzero(weights).tolist()
         without = {}
         for source in used if len(used) > 1 else ():
-            _, left = self._mixed(self.lesson.candidates.without(source))
+            _, left = self._mixed(questions, candidates.without(source))
             without[self.sources[source].name] = _mean(gained - left)
         if len(used) == 1:
             without[self.sources[used[0]].name] = _mean(gained)
         judge = Blend(weights[used])
         return Judged(_opinion(judge, used), judge, used, without, time.perf_counter() - begun)
 
-    def _mixed(self, candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def _mixed(
+        self, questions: ItemQuestions, candidates: Candidates
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Weights, from the source that is best alone, and the NDCG@10 [Q] of the mixture."""
-        targets = self.questions.targets
-        came = candidates.came(targets)
-        alone = [float(gains(s, came, self.questions.wanted).mean()) for s in np.moveaxis(candidates.scores, 2, 0)]
-        return forward_weights(candidates, targets, int(np.argmax(alone)))
+        came = candidates.came(questions.targets)
+        alone = [float(gains(s, came, questions.wanted).mean()) for s in np.moveaxis(candidates.scores, 2, 0)]
+        return forward_weights(candidates, questions.targets, int(np.argmax(alone)))
 
     def ranker(self) -> Judged | None:
         """The learned ranker over all sources; None where too little came of what they propose."""
         begun = time.perf_counter()
-        stage, here = self.validation, self.lesson.thinned(self.seed)
+        stage, here = self.validation, self.lesson
         users = np.random.default_rng(self.seed).integers(0, FOLDS, len(stage.timeline))  # a part for each user
         part = users[self.questions.user]
         lesson = Lesson.joined(self.earlier) if self.earlier else here
@@ -243,15 +253,19 @@ class Fitting:
                 return by_part(thought, item_histories(some), users[some.user])
 
         final = Ranker([trained(whole, rounds, self.seed)], trends, stage.masks_seen)
-        without = self._left_out(known, self.lesson.part(unseen), self.questions.wanted[unseen], rounds)
+        without = self._left_out(known, unseen[:TRIED], trends, rounds)
         return Judged(validating, final, list(range(len(self.sources))), without, time.perf_counter() - begun)
 
     def _left_out(
-        self, known: Lesson, unknown: Lesson, wanted: NDArray[np.int64], rounds: int
+        self, known: Lesson, unseen: NDArray[np.int64], trends: Trends, rounds: int
     ) -> dict[str, tuple[float, float]]:
-        """What each source adds: rankers learn with and without it, from as many questions, and are asked others."""
-        some = np.random.default_rng(self.seed).permutation(len(known))[:LEARNT].astype(np.int64)
-        known = known.part(some)
+        """What each source adds: rankers learn with and without it, from as many questions, and are asked others.
+
+        unseen : int64 [Q], numbers of questions of the validation that `known` does not hold
+        """
+        some = np.random.default_rng(self.seed).permutation(len(known))[:TRIED].astype(np.int64)
+        known, asked = known.part(some), self.questions.part(unseen)
+        unknown, wanted = Lesson.of(self.candidates.part(unseen), asked, trends), asked.wanted
 
         def gained(known: Lesson, unknown: Lesson) -> NDArray[np.float64]:
             return gains(predicted(trained(known, rounds, self.seed), unknown), unknown.came, wanted)

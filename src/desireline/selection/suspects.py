@@ -44,6 +44,7 @@ from desireline.tasks.anomaly.spans import by_account
 from desireline.tasks.anomaly.surprise_facts import FACTS as SURPRISES
 from desireline.tasks.anomaly.surprise_facts import evidence as surprise_evidence
 from desireline.tasks.anomaly.suspicion import Suspicion
+from desireline.tasks.anomaly.worded import with_wording
 from desireline.training.network import Network
 
 KEPT = 4  # looks on disk, the newest
@@ -51,7 +52,7 @@ TOLD = 5_000  # accounts, at most, whose reasons and evidence are kept
 SUSPECT = 0.05  # p-value up to which they are
 KNOWN = FACTS | SURPRISES
 FRAMES = ("accounts", "features", "evidence")
-VERSION = 5  # of a look on disk; another as soon as the same log gives another look
+VERSION = 6  # of a look on disk; another as soon as the same log gives another look
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,8 @@ def _predicted(
     """What the model suspects, set right by what people judged; the features; how many confirmed accounts taught it."""
     ((_, _, found),) = fitted.predictions(questions)
     columns = features(questions.scan, found)
+    if confirmed(verdicts) >= LEAST_CONFIRMED:
+        columns, verdicts = with_wording(questions.scan, found.p_value, columns, verdicts, seed=0)
     odds = learned(columns, verdicts, seed=0)
     if odds is None:
         return found, columns, 0
