@@ -221,7 +221,8 @@ def adapted(stage: Stage, schema: Schema) -> dict[str, ChurnBaseline]:
     small = schema.model_copy(update={"encoder": EncoderSettings(d_model=8, layers=1)})
     known = adaptation.stage(stage, small)
     network, _, _ = train_network(adaptation.teacher, "gru", small, known, 0, planned=1, stop_after=1, checkpoints=None)
-    made = {row: adaptation.row(adapt, network, small) for adapt, row in adaptation.rows.items()}
+    readers = adaptation.readers(list(adaptation.rows), network, small)
+    made = {row: readers[adapt] for adapt, row in adaptation.rows.items()}
     for model in made.values():
         model.fit(stage)
     return made

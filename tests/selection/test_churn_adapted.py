@@ -14,17 +14,20 @@ import pytest
 
 from desireline.core.errors import SettingError
 from desireline.features.definitions import definitions
+from desireline.selection.adapted import adaptation_of
 from desireline.selection.deploy import refit
 from desireline.selection.fitted import Fitted, load, save
 from desireline.sequences.prepared import to_us
 from desireline.sequences.ragged import Sequences
+from desireline.tasks import TASKS
 from desireline.tasks.churn.answers import ChurnAnswer
 from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import DAY_US
 from desireline.tasks.churn.models import SEQUENCE
 from desireline.tasks.churn.questions import ChurnQuestions
 from desireline.tasks.churn.snapshots import OWN, past_rows
-from desireline.tasks.stages import stages
+from desireline.tasks.stages import stages, whole_log
+from desireline.training.network import Network
 from desireline.workspace import Model, Workspace
 
 CUT = "2011-08-01"
@@ -204,3 +207,28 @@ def test_a_task_without_such_rows_says_so(shop: Workspace) -> None:
         shop.fit("recommend", adapt="fused", epochs=1)
     with pytest.raises(SettingError, match="it knows frozen, fused"):
         shop.fit("churn", adapt="lora", epochs=1, cut=CUT)
+
+
+def test_rows_on_the_same_states_read_each_history_once(
+    shop: Workspace, fused: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, schema = reader_of(fused.fitted).embedding, fused.fitted.prepared.schema
+    assert network is not None
+    stage, read = whole_log(fused.fitted.prepared, masks_seen=False), []
+    encode = Network.encode
+    monkeypatch.setattr(Network, "encode", lambda *asked: read.append(len(asked[2])) or encode(*asked))
+    adaptation = adaptation_of(TASKS["churn"])
+
+    def fitted(adapts: list[str]) -> list[np.ndarray]:
+        readers = adaptation.readers(adapts, network.network, schema)
+        for reader in readers.values():
+            reader.fit(stage)
+        return [reader.state()["scorer/booster/0"] for reader in readers.values()]
+
+    alone = [fitted([adapt])[0] for adapt in ("frozen", "fused")]
+    apart = sum(read)
+    read.clear()
+    together = fitted(["frozen", "fused"])
+    assert 2 * sum(read) == apart
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)

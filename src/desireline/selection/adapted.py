@@ -7,7 +7,7 @@ learns anew from all before the test cut. What reads the states is fitted on eit
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,17 @@ from desireline.schema.model import Schema
 from desireline.selection.fit import Job, Run, SeedRun, described, run_seed, train_network
 from desireline.selection.fitted import Fitted, new_network, taught
 from desireline.tasks import TASKS
-from desireline.tasks.interface import Adaptation, Measured, Task
+from desireline.tasks.interface import Adaptation, Baseline, Measured, Task
 from desireline.tasks.stages import Stage, stages
 from desireline.training.loop import Trained, use_threads
-from desireline.training.network import Network
 
 
 @dataclass(frozen=True)
 class Read:
-    """What one use of the states gave: on a stage, as arrays that make the model, and the seconds it took."""
+    """What one use of the states gave: on a stage, as arrays that make the model, and the seconds it took.
+
+    The first use's seconds hold the reading of histories.
+    """
 
     measured: Measured
     arrays: dict[str, NDArray[Any]]
@@ -82,22 +84,25 @@ def run_adapted(job: Job) -> AdaptedRun:
             adaptation.teacher, job.encoder, schema, known, job.seed, stop_after=None, asks=asks, **common
         )
         stop = max(1, trained.best_epoch)
-        validated = {adapt: _read(task, adaptation, adapt, network, validation, schema) for adapt in job.adapt}
+        validated = _read(task, adaptation.readers(job.adapt, network, schema), validation, schema)
     network, again, _ = train_network(
         adaptation.teacher, job.encoder, schema, adaptation.stage(test, schema), job.seed, stop_after=stop, **common
     )
-    tested = {adapt: _read(task, adaptation, adapt, network, test, schema) for adapt in job.adapt}
+    tested = _read(task, adaptation.readers(job.adapt, network, schema), test, schema)
     reading = sum(read.seconds for read in (*validated.values(), *tested.values()))
     seconds = time.perf_counter() - begun - reading
     return AdaptedRun(job, validated, tested, stop, trained or again, seconds)
 
 
-def _read(task: Task, adaptation: Adaptation, adapt: str, network: Network, stage: Stage, schema: Schema) -> Read:
-    begun = time.perf_counter()
-    reader, questions = adaptation.row(adapt, network, schema), task.questions(stage, schema)
-    reader.fit(stage)
-    measured = task.measure(reader.predictions(questions), questions, schema, stage.masks_seen)
-    return Read(measured, reader.state(), time.perf_counter() - begun)
+def _read(task: Task, readers: Mapping[str, Baseline], stage: Stage, schema: Schema) -> dict[str, Read]:
+    found = {}
+    questions = task.questions(stage, schema)
+    for adapt, reader in readers.items():  # the first reads the histories, the others what it remembers
+        begun = time.perf_counter()
+        reader.fit(stage)
+        measured = task.measure(reader.predictions(questions), questions, schema, stage.masks_seen)
+        found[adapt] = Read(measured, reader.state(), time.perf_counter() - begun)
+    return found
 
 
 def adapted_rows(done: Sequence[AdaptedRun], both: tuple[Stage, Stage], schema: Schema) -> list[Run]:
@@ -131,6 +136,6 @@ def _of_seed(run: AdaptedRun, adapt: str, read: Read, stage: Stage, schema: Sche
     adaptation = adaptation_of(task)
     info = described(job, adaptation.rows[adapt], run.stop, stage, schema, adapt=adapt)
     network = new_network(taught(task, info), job.encoder, schema.encoder, schema.train, stage.prepared, job.seed)
-    reader = adaptation.row(adapt, network, schema)
+    reader = adaptation.readers([adapt], network, schema)[adapt]
     reader.load(read.arrays)
     return Fitted(task, adaptation.rows[adapt], stage.prepared, reader, info)

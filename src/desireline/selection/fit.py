@@ -341,7 +341,7 @@ def fitted_again(task: Task, info: dict[str, Any], schema: Schema, stage: Stage,
     told = describe(task, name, "model", stage.prepared, own, seed, {}, **kept)
     if adaptation is None:
         return Fitted(task, name, stage.prepared, network, told)
-    reader = adaptation.row(info["adapt"], network, schema)
+    reader = adaptation.readers([info["adapt"]], network, schema)[info["adapt"]]
     reader.fit(stage)
     return Fitted(task, name, stage.prepared, reader, told)
 

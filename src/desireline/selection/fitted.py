@@ -267,7 +267,7 @@ def load(workspace: Path, schema: Schema, name: str) -> Fitted:
                 0,
             )
             if task.adaptation is not None and "adapt" in info:
-                reader = task.adaptation.row(info["adapt"], network, schema)
+                reader = task.adaptation.readers([info["adapt"]], network, schema)[info["adapt"]]
                 reader.load(arrays)
                 return Fitted(task, info["name"], prepared, reader, info)
             network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -137,8 +137,11 @@ class Adaptation(Protocol):
     def stage(self, stage: Stage, schema: Schema) -> Stage:
         """What of a stage the encoder learns from and is asked about."""
 
-    def row(self, adapt: str, network: Network, schema: Schema) -> Baseline:
-        """What reads the states of a trained network, not yet fitted; the network is a part of what it saves."""
+    def readers(self, adapt: Sequence[str], network: Network, schema: Schema) -> dict[str, Baseline]:
+        """For each use what reads the states of a trained network, not yet fitted; several read a history once.
+
+        The network is a part of what each saves.
+        """
 
 
 class Task(Protocol):

@@ -7,7 +7,7 @@ is judged on event logs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from desireline.schema.model import Schema
@@ -15,6 +15,7 @@ from desireline.tasks.churn.baselines import ChurnBaseline
 from desireline.tasks.churn.definition import Definition, one_an_occasion
 from desireline.tasks.churn.embedding import Embedding
 from desireline.tasks.churn.models import STATE, RowTrees
+from desireline.tasks.interface import Baseline
 from desireline.tasks.next_event import NextEvent
 from desireline.tasks.stages import Stage
 from desireline.training.network import Network
@@ -52,7 +53,8 @@ class OnNextBehaviour:
             asked=stage.asked[later],
         )
 
-    def row(self, adapt: str, network: Network, schema: Schema) -> ChurnBaseline:
+    def readers(self, adapt: Sequence[str], network: Network, schema: Schema) -> dict[str, Baseline]:
         """Trees, not yet fitted, on the states of a network."""
         of = Definition.of(schema.churn)
-        return ChurnBaseline(TREES[adapt](), of, schema.churn.dates, Embedding(network, of))
+        embedding = Embedding(network, of, remembers=len(adapt) > 1)
+        return {use: ChurnBaseline(TREES[use](), of, schema.churn.dates, embedding) for use in adapt}
