@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ingest import show
-from benchmarks.quality import DATA, ROOT, SETS
+from benchmarks.quality import DATA, LOGS, ROOT, SETS
 from benchmarks.record import machine, record
 from desireline.evaluation.intervals import paired_difference, user_interval
 from desireline.evaluation.lists import list_statistics
@@ -99,12 +99,12 @@ def run(name: str, rows: list[str]) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the named sets, all by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="default: all")
+    parser.add_argument("sets", nargs="*", choices=[*LOGS, []], help="default: all")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), help="baselines of task recommend")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     begun, rows = machine(), []
-    for name in options.sets or SETS:
+    for name in options.sets or LOGS:
         if not SETS[name]["source"]().exists():
             sys.stderr.write(f"{name}: its data are not at {DATA}; DESIRELINE_DATA names another folder. Skipped.\n")
             continue

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.ingest import show
-from benchmarks.quality import DATA, ROOT, SETS
+from benchmarks.quality import DATA, LOGS, ROOT, SETS
 from benchmarks.record import RESULTS, machine, record
 from desireline.core.processes import process_pool
 from desireline.encoders import ENCODERS
@@ -171,7 +171,7 @@ def older(ran: set[str]) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the named sets, all by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="default: all")
+    parser.add_argument("sets", nargs="*", choices=[*LOGS, []], help="default: all")
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="at most")
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     begun, done = machine(), []
-    for name in options.sets or SETS:
+    for name in options.sets or LOGS:
         if not SETS[name]["source"]().exists():
             sys.stderr.write(f"{name}: its data are not at {DATA}; DESIRELINE_DATA names another folder. Skipped.\n")
             continue

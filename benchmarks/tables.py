@@ -21,6 +21,7 @@ NAMES = {
     "quality-online-retail-ii": "Online Retail II",
     "quality-taobao": "Taobao user behaviour, sample",
     "quality-beauty": "Amazon Beauty, 5-core",
+    "quality-beauty-all": "Amazon Beauty, 5-core, all encoders",
 }
 INTRODUCTION = """# Results
 
