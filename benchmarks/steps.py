@@ -41,6 +41,8 @@ from desireline.training.loop import train
 from desireline.training.network import Network
 
 SEED = 0
+MANY = "12,000 targets a step"
+SIDE = 2_048  # of the product that tells the peak
 GROWN, FEW = (10_000, 100_000, 1_000_000, 5_000_000), (10_000, 100_000)  # items; with --quick
 SCHEMA = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["positive", "target"])})
 
@@ -144,9 +146,7 @@ def choices(shape: Shape, name: str, steps: int) -> list[dict[str, Any]]:
     with mock.patch.object(transformer, "attend", attention.by_library):
         rows.append(taken("attention by PyTorch", lambda: rate(shape, "transformer", steps)))
     rows.append(taken("all in float32", lambda: rate(shape, "transformer", steps, low=False, precision="float32")))
-    rows.append(
-        taken("12,000 targets a step", lambda: rate(shape, "transformer", max(4, steps // 20), batch_targets=12_000))
-    )
+    rows.append(taken(MANY, lambda: rate(shape, "transformer", max(4, steps // 20), batch_targets=12_000)))
     rows.append(taken("256 negatives", lambda: rate(shape, "transformer", steps, loss="sampled", negatives=256)))
     first = rows[0]["targets/CPU s"]
     return [row | {"×": round(row["targets/CPU s"] / first, 2)} for row in rows]
@@ -159,8 +159,41 @@ def every_encoder(steps: int) -> list[dict[str, Any]]:
         for log, shape in (("long", LONG), ("short", SHORT)):
             found = without_beside(rate(shape, name, steps))
             rows.append({"log": log, "encoder": f"{name}, d 64", "what": "as it is", **found, "×": None})
-    wide = without_beside(rate(LONG, "gru", steps, d_model=128))
-    return [*rows, {"log": "long", "encoder": "gru, d 128", "what": "as it is", **wide, "×": None}]
+    for what, few, settings in (("as it is", steps, {}), (MANY, max(4, steps // 20), {"batch_targets": 12_000})):
+        wide = without_beside(rate(LONG, "gru", few, d_model=128, **settings))
+        rows.append({"log": "long", "encoder": "gru, d 128", "what": what, **wide, "×": None})
+    return rows
+
+
+def product_flops(kind: torch.dtype) -> float:
+    """Operations a second of one thread in a product of SIDE × SIDE, the best of some."""
+    left, right = (torch.randn(SIDE, SIDE).to(kind) for _ in range(2))
+    torch.set_num_threads(1)
+    taken = []
+    for _ in range(8):
+        begun = time.perf_counter()
+        torch.mm(left, right)
+        taken.append(time.perf_counter() - begun)
+    return 2 * SIDE**3 / min(taken)
+
+
+def gru_flops(d_model: int, layers: int, items: int) -> int:
+    """Operations of training for a target: products of the cells and of the full softmax, thrice (two gradients)."""
+    return 3 * 2 * (layers * 6 * d_model**2 + d_model * items)
+
+
+def utilisation(rows: list[dict[str, Any]]) -> str:
+    """What the fastest gru of width 128 makes of the core, in words."""
+    fastest = max(row["targets/CPU s"] for row in rows if row["encoder"] == "gru, d 128")
+    needed, peaks = gru_flops(128, 2, LONG.items), {k: product_flops(k) for k in (torch.bfloat16, torch.float32)}
+    told = " and ".join(
+        f"{fastest * needed / peak:.0%} of {peak / 1e9:.0f} GFLOP/s in {str(kind).removeprefix('torch.')}"
+        for kind, peak in peaks.items()
+    )
+    return (
+        f"gru, d 128: {needed / 1e6:.1f} million operations a target make {fastest:,} targets/CPU s {told}, what one "
+        f"thread reaches in a product of {SIDE} × {SIDE} in the same run."
+    )
 
 
 def grown(items: str, updates: str, steps: str) -> dict[str, Any]:
@@ -208,6 +241,7 @@ def main() -> None:
             notes = [
                 "One thread, two layers, two heads, dropout .2, 512 targets a step, full softmax unless said.",
                 "`×`: targets/CPU s by those of `as it is`.",
+                utilisation(rows),
             ]
             command = "python -m benchmarks.steps"
             found = {"title": "A step of training", "command": command, "seed": SEED, "rows": rows, "notes": notes}
