@@ -466,3 +466,9 @@ def test_presets() -> None:
     assert guess(clinic, "clinic.csv", "retail").schema.preset == "retail"
     with pytest.raises(SchemaError, match="retail, finance, health, education"):
         guess(clinic, "clinic.csv", "shop")
+
+
+def test_stars_are_a_number_and_other_few_whole_numbers_a_category() -> None:
+    frame = shop().with_columns(**{name: pl.Series([str(k % 5) for k in range(200)]) for name in ("stars", "grade")})
+    fields = guess(frame, "log.csv").schema.fields
+    assert (fields["stars"].kind, fields["grade"].kind) == ("number", "category")

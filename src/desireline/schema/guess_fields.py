@@ -8,6 +8,7 @@ import polars as pl
 
 from desireline.schema.model import FieldSpec, Kind
 from desireline.schema.names import field_name, plain, words
+from desireline.schema.presets import RATING_WORDS
 from desireline.schema.sample import Column, Sample
 
 FEW = 20  # so many different whole numbers may as well be names of something
@@ -114,6 +115,9 @@ def _kind(view: Sample, column: Column, name: str) -> Kind:
     if (parts | {plain(column.name)}) & SPANS:
         view.note(key, "a duration by its name; its unit is taken to be seconds", True)
         return "duration"
+    if plain(column.name) in RATING_WORDS:
+        view.note(key, "stars by its name: a number")
+        return "number"
     if _is_code(view, column):
         return "category"
     # A source with types keeps whole numbers as floats only when they are amounts, or when some are missing.
