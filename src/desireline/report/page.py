@@ -95,7 +95,7 @@ def _results(body: Body, report: Report) -> None:
 def _missing(body: Body, report: Report) -> None:
     """Which command makes the tables that are not there."""
     there = {result.task for result in [*report.results, *report.others]}
-    needs = {"recommend": bool(report.health["items"]), "churn": report.timed}
+    needs = {"recommend": bool(report.health["items"]), "churn": report.timed, "anomaly": report.timed}
     missing = [task for task in TASKS if task not in there and needs.get(task, True)]
     if not missing:
         return

@@ -9,7 +9,12 @@ from desireline.evaluation.result import SCREEN, Metric, Result, Row
 from desireline.report import result_charts as charts
 from desireline.report.body import Body, columns
 
-TITLES = {"churn": "Who is leaving", "recommend": "What to show next", "next_event": "What comes next, and when"}
+TITLES = {
+    "churn": "Who is leaving",
+    "recommend": "What to show next",
+    "next_event": "What comes next, and when",
+    "anomaly": "Who is not what it seems",
+}
 
 
 def result_section(body: Body, result: Result, begin: str = "") -> None:
