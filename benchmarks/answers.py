@@ -84,7 +84,7 @@ def fit(folder: Path, row: str) -> dict[str, Any]:
             counted = training_histories(stage.train, stage.from_us)
             trends = Trends.of(counted, len(stage.prepared.vocabularies["item"]), stage.from_us)
             judge = Ranker([trained(lesson, TREES, SEED)], trends, only_new=False)
-        fitted = fitted_panel(task, Panel(sources, judge), stage, schema, "none")
+        fitted = fitted_panel(task, Panel(sources, judge), stage, schema, "none", SEED)
     elif row == "gru":
         network, _, _ = train_network(task, row, schema, stage, SEED, planned=1, stop_after=1, checkpoints=None)
         info = describe(

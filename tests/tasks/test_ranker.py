@@ -107,7 +107,7 @@ def learnt():
     columns = features(candidates, asked, trends)
     wanted = candidates.scores[..., 0] + 3 * (columns[..., 4] > 0)
     came = wanted == wanted.max(axis=1, keepdims=True)
-    fold, lesson = np.arange(300) % 3, Lesson(candidates, columns, came)
+    fold, lesson = np.arange(300) % 3, Lesson(candidates, columns, came, np.arange(300))
     others, rounds = held_out(lesson, fold, 0)
     whole = trained(lesson, rounds, 0)
     assert whole.num_trees() == rounds
@@ -155,7 +155,7 @@ def test_a_thinned_lesson_keeps_all_that_came_and_few_that_did_not():
     ids[0, 40:] = 0
     came = (rng.random(ids.shape) < 0.02) & (ids > 0)
     columns = ids[..., None].astype(np.float32)
-    lesson = Lesson(Candidates(ids, columns, ids[..., None] > 0), columns, came)
+    lesson = Lesson(Candidates(ids, columns, ids[..., None] > 0), columns, came, np.arange(20))
     thin = lesson.thinned(0)
     for q in range(20):
         there = thin.candidates.ids[q] > 0
@@ -169,8 +169,11 @@ def test_without_a_source_what_it_alone_proposed_is_gone():
     ids = np.array([[9, 8, 7]], np.int32)
     by = np.array([[[True, False], [True, True], [False, True]]])
     columns = np.arange(15, dtype=np.float32).reshape(1, 3, 5)
-    lesson = Lesson(Candidates(ids, columns[..., :2], by), columns, np.array([[True, True, True]]))
+    lesson = Lesson(
+        Candidates(ids, columns[..., :2], by), columns, np.array([[True, True, True]]), np.zeros(1, np.int64)
+    )
     rest = lesson.without(0)
     assert rest.candidates.ids.tolist() == [[0, 8, 7]]
     assert rest.came.tolist() == [[False, True, True]]
-    np.testing.assert_array_equal(rest.columns, columns[..., [1, 3, 4]])
+    np.testing.assert_array_equal(rest.columns[..., [0, 2]], columns[..., [1, 4]])
+    assert rest.columns[0, 1:, 1].tolist() == [1, 0]  # the second source's places among what is left: 7, then 8

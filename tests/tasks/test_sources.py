@@ -90,7 +90,7 @@ def test_forward_selection_finds_what_helps_and_leaves_out_noise():
 
     thought = [knows(0.5, 1), knows(0.0, 2), knows(0.5, 3)]
     found = propose(thought, nothing(600), only_new=False, each=ITEMS - 2)
-    weights, gained = forward_weights(found, one_target(truth), first=0)
+    weights, gained = forward_weights(found, one_target(truth), questions)
     alone = gains(found.scores[..., 0], found.came(one_target(truth)), np.ones(600, np.int64))
     assert weights[0] == 1
     assert weights[1] == 0
@@ -100,6 +100,28 @@ def test_forward_selection_finds_what_helps_and_leaves_out_noise():
     assert ranking_metrics(blended, nothing(600), one_target(truth), [10])["NDCG@10"].mean() == pytest.approx(
         gained.mean(), abs=1e-6
     )
+
+
+def test_where_nothing_stands_nothing_is_ranked():
+    """Log shares are negative: a place that a narrower chunk leaves empty must not come before what it proposes."""
+    ids, scores = np.array([[5, 4]], np.int32), np.array([[[-1.0, -9.0], [-2.0, -8.0]]], np.float32)
+    wide = Candidates(np.array([[9, 8, 7, 6]], np.int32), np.array([[[-1.0, -4.0]] + [[-5.0, -3.0]] * 3], np.float32))
+    both = Candidates.joined([Candidates(ids, scores), wide])
+    weights, gained = forward_weights(both, Targets(np.array([0, 1, 2]), np.array([5, 9], np.int32)), np.arange(2))
+    assert weights.tolist() == [1, 0]
+    assert gained.tolist() == [1, 1]
+
+
+def test_a_user_counts_once_however_many_questions_there_are():
+    """One user's fifty questions are answered by the first source, ten users' one each by the second."""
+    user = np.concatenate([np.zeros(50, np.int64), np.arange(1, 11)])
+    ids = np.tile(np.array([[3, 2]], np.int32), (60, 1))
+    scores = np.zeros((60, 2, 2), np.float32)
+    scores[:50, 0, 0], scores[:50, 1, 1] = 1, 1  # the first has the target 3 at the top, the second the other
+    scores[50:, 0, 1], scores[50:, 1, 0] = 1, 1
+    weights, gained = forward_weights(Candidates(ids, scores), one_target(np.full(60, 3)), user)
+    assert weights[1] == 1
+    assert len(gained) == 11
 
 
 def test_chunks_of_unequal_width_are_joined():

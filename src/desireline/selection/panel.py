@@ -1,10 +1,10 @@
 """Several rows as one: sources chosen among the rows of a comparison, and a judge of what they think.
 
-A blend is fitted on the validation. A ranker learns from cuts before the validation's, each with sources fitted anew as
-of it and features as of it: on the validation it is asked what it has not seen, by time as by user. For the test it
-learns from the validation too, and the sources are those that learned from all before the test cut. Under
-leave-one-out, and in a log too short for earlier cuts, it learns from the validation itself, and there each question is
-judged by trees that never saw its user.
+A blend is fitted on the validation, and there each user is judged by weights that were found without him. A ranker
+learns from cuts before the validation's, each with sources fitted anew as of it and features as of it: on the
+validation it is asked what it has not seen, by time as by user. For the test it learns from the validation too, and the
+sources are those that learned from all before the test cut. Under leave-one-out, and in a log too short for earlier
+cuts, it learns from the validation itself, and there each question is judged by trees that never saw its user.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEARNT = 24_000  # questions, at most, of the validation and of the cuts before 
 TRIED = 6_000  # of those, at most, on which weights are tried and sources left out
 PIECE = 2_000  # questions whose features are held at once for all that was proposed
 ROLLED = 3  # cuts before the validation's, at most
-FOLDS = 3  # parts of the users where there are fewer than two cuts
+FOLDS = 3  # parts of the users, where what is learned of some is asked of others
 
 Opinion: TypeAlias = Callable[[list[NDArray[np.float32]], ItemQuestions], NDArray[np.float32]]
 
@@ -47,7 +47,8 @@ class Judged:
     """A fitted judge.
 
     validating : what speaks on the validation;  judge : what speaks from then on;  used : its sources, by number
-    without    : what NDCG@10 on validation loses when a source is left out, and the standard error of that
+    without    : what NDCG@10 on validation, a mean over users, loses when a source is left out (all of it, where there
+                 is one alone), and the standard error of that
     """
 
     validating: Opinion
@@ -61,8 +62,10 @@ def panels(
     task: Task, runs: Sequence[Run], both: tuple[Stage, Stage], folder: Path, schema: Schema, seed: int
 ) -> list[Run]:
     """The rows of panels beside those of single models; none for a task whose predictions are no item scores."""
+    if not isinstance(task, Recommend):
+        return []
     sources = sources_of(task, runs, task.primary(both[0].prepared))
-    if not isinstance(task, Recommend) or len(sources) < 2:
+    if len(sources) < 2:
         return []
     begun = time.perf_counter()
     validation, test = both
@@ -70,30 +73,31 @@ def panels(
     before = [s for s in rolled(folder, schema, validation, ROLLED) if len(task.questions(s, schema))]
     most = LEARNT // (1 + len(before))
     few, candidates, lesson = lesson_of(task, asked, validation, schema, seed, most)
-    earlier = rolled_lessons(task, sources, before, folder, schema, seed, most)
-    if validation.end_us is not None and not earlier:
-        say("The log leaves no cut before the validation's: the ranker learns from a part of the validation's users.")
-    fitting = Fitting(sources, few, candidates, lesson, earlier, validation, seed)
     preparing = time.perf_counter() - begun
+    earlier = rolled_lessons(task, sources, before, folder, schema, seed, most)
+    rolling = time.perf_counter() - begun - preparing
+    fitting = Fitting(sources, few, candidates, lesson, earlier, validation, seed)
     judges = [judged for judged in (fitting.blend(), fitting.ranker()) if judged is not None]
-    spent: dict[str, float] = {}
-    on_validation = measured(task, asked, [j.validating for j in judges], validation, schema)
+    before_asking, spent = time.perf_counter(), (dict[str, float](), dict[str, float]())
+    on_validation = measured(task, asked, [j.validating for j in judges], validation, schema, spent[0])
     live = [Source(run.name, run.models) for run in sources]
     later = [j.judge.at(*_learned(test)) for j in judges]
     speaking = [_opinion(judge, j.used) for judge, j in zip(later, judges, strict=True)]
-    on_test = measured(task, live, speaking, test, schema, spent)
-    asking = (time.perf_counter() - begun - preparing - sum(j.seconds for j in judges)) / len(judges)
+    on_test = measured(task, live, speaking, test, schema, spent[1])
+    of_source = {run.name: spent[0][run.name] + spent[1][run.name] for run in sources}
+    judging = (time.perf_counter() - before_asking - sum(of_source.values())) / len(judges)
     rows = []
     for j, judge, validated, tested in zip(judges, later, on_validation, on_test, strict=True):
         used = [live[s] for s in j.used]
-        fitted = fitted_panel(task, Panel(used, judge), test, schema, test.protocol)
-        seconds = preparing + j.seconds + asking + sum(sources[s].seconds for s in j.used)
+        fitted = fitted_panel(task, Panel(used, judge), test, schema, test.protocol, seed)
+        seconds = preparing + j.seconds + judging + sum(sources[s].seconds + of_source[sources[s].name] for s in j.used)
+        seconds += rolling if judge.name == Ranker.name else 0.0
         told = {
             source.name: {
                 "weight" if judge.name == Blend.name else "share": judge.told(k),
                 "adds": j.without[source.name][0],
                 "± SE": j.without[source.name][1],
-                "ms a question": round(1000 * spent[source.name] / max(1, len(tested.user)), 3),
+                "ms a question": round(1000 * spent[1][source.name] / max(1, len(tested.user)), 3),
             }
             for k, source in enumerate(used)
         }
@@ -163,7 +167,7 @@ def measured(
     opinions: Sequence[Opinion],
     stage: Stage,
     schema: Schema,
-    spent: dict[str, float] | None = None,
+    spent: dict[str, float],
 ) -> list[Measured]:
     """What each of several judges gives for all of a stage's questions, every source asked once.
 
@@ -205,37 +209,47 @@ class Fitting:
     def blend(self) -> Judged:
         """The log-linear mixture of those of the sources that bring something."""
         begun = time.perf_counter()
-        some = np.arange(min(TRIED, len(self.questions)), dtype=np.int64)
-        questions, candidates = self.questions.part(some), self.candidates.part(some)
-        weights, gained = self._mixed(questions, candidates)
+        rows = np.arange(min(TRIED, len(self.questions)), dtype=np.int64)
+        questions, candidates = self.questions.part(rows), self.candidates.part(rows)
+        weights, gained = forward_weights(candidates, questions.targets, questions.user)
         used = np.flatnonzero(weights).tolist()
         without = {}
         for source in used if len(used) > 1 else ():
-            _, left = self._mixed(questions, candidates.without(source))
-            without[self.sources[source].name] = _mean(gained - left)
+            _, rest = forward_weights(candidates.without(source), questions.targets, questions.user)
+            without[self.sources[source].name] = _mean(gained - rest)
         if len(used) == 1:
             without[self.sources[used[0]].name] = _mean(gained)
-        judge = Blend(weights[used])
-        return Judged(_opinion(judge, used), judge, used, without, time.perf_counter() - begun)
+        parts, by_part = self._parts(), []  # who is judged by weights that were found without him
+        for number in range(FOLDS):
+            known = rows[parts[questions.user] != number]
+            some = questions.part(known)
+            found = forward_weights(candidates.part(known), some.targets, some.user)[0] if len(known) else weights
+            by_part.append(Blend(found))
 
-    def _mixed(
-        self, questions: ItemQuestions, candidates: Candidates
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Weights, from the source that is best alone, and the NDCG@10 [Q] of the mixture."""
-        came = candidates.came(questions.targets)
-        alone = [float(gains(s, came, questions.wanted).mean()) for s in np.moveaxis(candidates.scores, 2, 0)]
-        return forward_weights(candidates, questions.targets, int(np.argmax(alone)))
+        def validating(thought: list[NDArray[np.float32]], asked: ItemQuestions) -> NDArray[np.float32]:
+            mixed = np.empty_like(thought[0])
+            for number, blend in enumerate(by_part):
+                here = np.flatnonzero(parts[asked.user] == number)
+                mixed[here] = blend([logs[here] for logs in thought], item_histories(asked.part(here)))
+            return mixed
+
+        return Judged(validating, Blend(weights[used]), used, without, time.perf_counter() - begun)
+
+    def _parts(self) -> NDArray[np.int64]:
+        """int64 [users of the validation]: the part of each, so that nobody is judged by what was learned of him."""
+        return np.random.default_rng(self.seed).integers(0, FOLDS, len(self.validation.timeline))
 
     def ranker(self) -> Judged | None:
         """The learned ranker over all sources; None where too little came of what they propose."""
         begun = time.perf_counter()
-        stage, here = self.validation, self.lesson
-        users = np.random.default_rng(self.seed).integers(0, FOLDS, len(stage.timeline))  # a part for each user
-        part = users[self.questions.user]
+        stage, here, parts = self.validation, self.lesson, self._parts()
+        part = parts[here.user]
         lesson = Lesson.joined(self.earlier) if self.earlier else here
         fold = np.repeat(np.arange(len(self.earlier)), [len(e) for e in self.earlier]) if self.earlier else part
         if len(self.earlier) == 1:
-            fold = np.arange(len(lesson)) % FOLDS
+            fold = np.random.default_rng(self.seed).integers(0, FOLDS, int(lesson.user.max()) + 1)[lesson.user]
+        if not self.earlier and stage.end_us is not None:
+            say("No cut before the validation's teaches anything: the ranker learns from parts of its users.")
         taught = np.bincount(fold[lesson.came.any(axis=1)], minlength=FOLDS if len(self.earlier) < 2 else 0)
         if taught.min() == 0:
             say("Next to nothing came of what the sources propose: no ranker learns from that.")
@@ -250,7 +264,7 @@ class Fitting:
             whole, known, unseen = here, here.part(np.flatnonzero(part != 0)), np.flatnonzero(part == 0)
 
             def validating(thought: list[NDArray[np.float32]], some: ItemQuestions) -> NDArray[np.float32]:
-                return by_part(thought, item_histories(some), users[some.user])
+                return by_part(thought, item_histories(some), parts[some.user])
 
         final = Ranker([trained(whole, rounds, self.seed)], trends, stage.masks_seen)
         without = self._left_out(known, unseen[:TRIED], trends, rounds)
@@ -267,8 +281,11 @@ class Fitting:
         known, asked = known.part(some), self.questions.part(unseen)
         unknown, wanted = Lesson.of(self.candidates.part(unseen), asked, trends), asked.wanted
 
+        row = np.unique(asked.user, return_inverse=True)[1]
+
         def gained(known: Lesson, unknown: Lesson) -> NDArray[np.float64]:
-            return gains(predicted(trained(known, rounds, self.seed), unknown), unknown.came, wanted)
+            of_question = gains(predicted(trained(known, rounds, self.seed), unknown), unknown.came, wanted)
+            return np.asarray(np.bincount(row, of_question) / np.bincount(row), np.float64)
 
         found = {}
         with progress("leaving out each source", len(self.sources), "sources") as advance:
@@ -280,6 +297,7 @@ class Fitting:
 
 
 def _mean(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Of differences of users [U] the mean and its standard error."""
     error = differences.std() / max(1, len(differences)) ** 0.5
     return round(float(differences.mean()), 4), round(float(error), 4)
 
@@ -289,12 +307,12 @@ def _learned(stage: Stage) -> tuple[Histories, int, int]:
     return training_histories(stage.train, stage.from_us), len(stage.prepared.vocabularies["item"]), stage.from_us
 
 
-def fitted_panel(task: Task, panel: Panel, stage: Stage, schema: Schema, protocol: str) -> Fitted:
+def fitted_panel(task: Task, panel: Panel, stage: Stage, schema: Schema, protocol: str, seed: int) -> Fitted:
     """A panel as a model that can be saved; `protocol` is the one that it was evaluated under."""
     sources = [{"name": s.name, "models": [model.id for model in s.models]} for s in panel.sources]
     told = {source.name: panel.judge.told(k) for k, source in enumerate(panel.sources)}
     name = panel.judge.name
-    info = describe(task, name, "panel", stage.prepared, schema, 0, told, sources=sources, protocol=protocol)
+    info = describe(task, name, "panel", stage.prepared, schema, seed, told, sources=sources, protocol=protocol)
     return Fitted(task, name, stage.prepared, panel, info)
 
 
@@ -307,4 +325,4 @@ def refitted_panel(fitted: Fitted, models: Sequence[Fitted], stage: Stage, schem
         sources.append(Source(source.name, left[: len(source.models)]))
         left = left[len(source.models) :]
     later = Panel(sources, panel.judge.at(*_learned(stage)))
-    return fitted_panel(fitted.task, later, stage, schema, str(fitted.info["protocol"]))
+    return fitted_panel(fitted.task, later, stage, schema, str(fitted.info["protocol"]), int(fitted.info["seed"]))

@@ -93,12 +93,17 @@ def features(candidates: Candidates, asked: Histories, trends: Trends) -> NDArra
     user = np.full((len(candidates.ids), len(USER)), np.nan, np.float32)
     history = (asked.offsets, asked.item, asked.time, asked.as_of)
     over_blocks(len(own), lambda lo, hi: _fill(candidates.ids, *history, own, user, lo, hi))
-    scores = np.where((candidates.ids >= FIRST)[..., None], candidates.scores, -np.inf)
-    places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1).astype(np.float32)
+    places = places_of(candidates)
     stale = ((asked.as_of - trends.at_us) / DAY_US).astype(np.float32)
     question = np.column_stack([user, stale])
     of_question = np.broadcast_to(question[:, None], (*candidates.ids.shape, question.shape[1]))
     return np.concatenate([candidates.scores, places, own, trends.table[candidates.ids], of_question], axis=2)
+
+
+def places_of(candidates: Candidates) -> NDArray[np.float32]:
+    """float32 [Q, K, S]: each proposal's place, from 0, in what a source thinks of all proposals."""
+    scores = np.where((candidates.ids >= FIRST)[..., None], candidates.scores, -np.inf)
+    return np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1).astype(np.float32)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -235,18 +240,19 @@ class Ranker:
 class Lesson:
     """What a ranker learns from: Q questions, what was proposed for them, and what came.
 
-    columns : float32 [Q, K, F], the features;  came : bool [Q, K]
+    columns : float32 [Q, K, F], the features;  came : bool [Q, K];  user : int64 [Q], whose question it is
     """
 
     candidates: Candidates
     columns: NDArray[np.float32]
     came: NDArray[np.bool_]
+    user: NDArray[np.int64]
 
     @staticmethod
     def of(candidates: Candidates, questions: ItemQuestions, trends: Trends) -> Lesson:
         """What came of what sources propose for questions."""
         columns = features(candidates, item_histories(questions), trends)
-        return Lesson(candidates, columns, candidates.came(questions.targets))
+        return Lesson(candidates, columns, candidates.came(questions.targets), questions.user)
 
     @staticmethod
     def joined(parts: Sequence[Lesson]) -> Lesson:
@@ -255,14 +261,16 @@ class Lesson:
         wide = [(0, candidates.ids.shape[1] - part.came.shape[1]) for part in parts]
         columns = [np.pad(part.columns, ((0, 0), w, (0, 0))) for part, w in zip(parts, wide, strict=True)]
         came = [np.pad(part.came, ((0, 0), w)) for part, w in zip(parts, wide, strict=True)]
-        return Lesson(candidates, np.concatenate(columns), np.concatenate(came))
+        return Lesson(
+            candidates, np.concatenate(columns), np.concatenate(came), np.concatenate([part.user for part in parts])
+        )
 
     def __len__(self) -> int:
         return len(self.came)
 
     def part(self, rows: NDArray[np.int64]) -> Lesson:
         """Some of the questions."""
-        return Lesson(self.candidates.part(rows), self.columns[rows], self.came[rows])
+        return Lesson(self.candidates.part(rows), self.columns[rows], self.came[rows], self.user[rows])
 
     def thinned(self, seed: int) -> Lesson:
         """With no more than UNWANTED proposals a question that did not come, drawn at random."""
@@ -279,14 +287,14 @@ class Lesson:
 
         by = None if self.candidates.by is None else of(self.candidates.by)
         candidates = Candidates(np.where(few, of(ids), 0), of(self.candidates.scores), by)
-        return Lesson(candidates, of(self.columns), of(self.came))
+        return Lesson(candidates, of(self.columns), of(self.came), self.user)
 
     def without(self, source: int) -> Lesson:
         """As if one source had never been asked."""
         rest = self.candidates.without(source)
-        sources = self.candidates.scores.shape[2]
-        columns = np.delete(self.columns, [source, sources + source], axis=2)
-        return Lesson(rest, columns, self.came & (rest.ids >= FIRST))
+        told = 2 * self.candidates.scores.shape[2]  # columns of opinions and places
+        columns = np.concatenate([rest.scores, places_of(rest), self.columns[..., told:]], axis=2)
+        return Lesson(rest, columns, self.came & (rest.ids >= FIRST), self.user)
 
 
 def trained(lesson: Lesson, rounds: int, seed: int) -> Any:

@@ -143,20 +143,29 @@ def propose(
     return Candidates(ids, scores, np.stack(by, axis=2) if told else None)
 
 
-def forward_weights(candidates: Candidates, targets: Targets, first: int) -> tuple[NDArray[np.float32], Floats]:
-    """Weights [S] of a log-linear mixture by forward selection, and its NDCG@10 [Q].
+def forward_weights(
+    candidates: Candidates, targets: Targets, user: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], Floats]:
+    """Weights [S] of a log-linear mixture by forward selection, and the NDCG@10 [U] that it gives each user.
 
-    Begins with source `first` at weight 1. The source and weight that bring most join, until the best of them brings
-    less than one standard error of the paired difference; then each weight but the first is tried anew.
+    Begins with the source that is best alone, at weight 1. The source and weight that bring most join, until the best
+    of them brings less than one standard error of the difference, paired over users; then each weight but the first
+    is tried anew.
+
+    user : int64 [Q], whose question it is; a user counts once, however many there are
     """
     came, wanted = candidates.came(targets), np.diff(targets.offsets)
+    row = np.unique(user, return_inverse=True)[1]
+    asked = np.bincount(row)
 
     def tried(weights: NDArray[np.float32]) -> Floats:
-        return gains(np.where(candidates.ids >= FIRST, candidates.scores @ weights, -np.inf), came, wanted)
+        mixed = np.where(candidates.ids >= FIRST, candidates.scores @ weights, -np.inf)
+        return np.asarray(np.bincount(row, gains(mixed, came, wanted)) / asked, np.float64)
 
-    weights = np.zeros(candidates.scores.shape[2], np.float32)
-    weights[first] = 1
-    gained = tried(weights)
+    sources = candidates.scores.shape[2]
+    alone = [tried(weights) for weights in np.eye(sources, dtype=np.float32)]
+    first = int(np.argmax([found.mean() for found in alone]))
+    weights, gained = np.eye(sources, dtype=np.float32)[first], alone[first]
     while True:
         steps = [_with(weights, int(source), w) for source in np.flatnonzero(weights == 0) for w in WEIGHTS]
         found = [(tried(step), step) for step in steps]
