@@ -190,6 +190,8 @@ class Workspace:
         from desireline.selection import compare as comparing
         from desireline.selection import deploy
 
+        if isinstance(encoders, str):
+            raise SettingError(f"encoders is one text, {encoders!r}: give a list of names.")
         at, name = self.cut(cut), protocol or self.schema.evaluate.protocol
         with write_lock(self.folder, "desireline compare"):
             done = comparing.compare(self.folder, self.schema, task, encoders, at, name, seed, named=cut is not None)
@@ -273,7 +275,7 @@ class Workspace:
         from desireline.selection.predict import answer
 
         fitted, at = self._answering(task, as_of, model)
-        wishes = self._wishes(k, only_new, deny, stock)
+        wishes = self._wishes(fitted, k, only_new, deny, stock)
         if history is not None:
             events = read_history(Path(history), self.schema, at)
             if events.height == 0 and task != "recommend":
@@ -284,7 +286,7 @@ class Workspace:
             return answer(fitted, events, "history", at, wishes, stranger=True)
         if user is None:
             raise SettingError("Name a user, give a history, or ask for all.")
-        return answer(fitted, self._events_of(user, at), user, at, wishes)
+        return answer(fitted, self._events_of(str(user), at), str(user), at, wishes)
 
     def explain(self, task: str, user: str, *, as_of: Moment = None, model: str | None = None) -> Explanation:
         """Why the answer of a task for a user of the log is what it is; so far for churn.
@@ -412,6 +414,7 @@ class Workspace:
         from desireline.selection.predict import answer_all
 
         fitted, at = self._answering(task, as_of, model)
+        wishes = self._wishes(fitted, k, only_new, deny, stock)
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, parts = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.parts")
@@ -419,7 +422,7 @@ class Workspace:
         try:
             shutil.rmtree(parts, ignore_errors=True)
             parts.mkdir()
-            for number, frame in enumerate(answer_all(self.folder, fitted, at, self._wishes(k, only_new, deny, stock))):
+            for number, frame in enumerate(answer_all(self.folder, fitted, at, wishes)):
                 frame.write_parquet(parts / f"{number:08}.parquet")
                 rows += frame.height
             if rows == 0:
@@ -496,12 +499,22 @@ class Workspace:
     def _keep(self, result: Result, name: str) -> None:
         write_json(self.folder / "results" / f"{name}.json", result.to_json())
 
-    def _wishes(self, k: int, only_new: bool, deny: Iterable[str], stock: Iterable[str] | None) -> Wishes:
-        if k < 1:
-            raise SettingError(f"--k {k}: ask for at least one item.")
-        from desireline.tasks.answers import Wishes
+    def _wishes(
+        self, fitted: Fitted, k: int, only_new: bool, deny: Iterable[str], stock: Iterable[str] | None
+    ) -> Wishes:
+        """Raises SettingError for a list of no length, or a stock of which the model knows nothing."""
+        from desireline.tasks.answers import Wishes, check_wishes
 
-        return Wishes(k, only_new, tuple(deny), None if stock is None else tuple(stock), self.schema.evaluate.diversity)
+        if not isinstance(k, int) or k < 1:
+            raise SettingError(f"k is {k}: ask for a whole number of items, at least one.")
+        for name, items in (("deny", deny), ("stock", stock)):
+            if isinstance(items, str):
+                raise SettingError(f"{name} is one text, {items!r}: give a list of items.")
+        denied, listed = tuple(map(str, deny)), None if stock is None else tuple(map(str, stock))
+        wishes = Wishes(k, only_new, denied, listed, self.schema.evaluate.diversity)
+        if fitted.task.name == "recommend":
+            check_wishes(wishes, fitted.prepared)
+        return wishes
 
     def _answering(self, task: str, as_of: Moment, model: str | None) -> tuple[Fitted, datetime]:
         from desireline.selection import compare as comparing

@@ -14,8 +14,9 @@ from desireline.evaluation.result import Result
 from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
 from desireline.selection.deploy import refit
-from desireline.selection.fit import Run
-from desireline.selection.fitted import load
+from desireline.selection.fit import Run, run_baseline
+from desireline.selection.fitted import load, save
+from desireline.selection.panel import panels
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured
 from desireline.tasks.stages import stages
@@ -103,6 +104,44 @@ def test_answers_hold_to_their_filters(compared):
     )
     diverse = workspace.with_settings({"diversity": "0.7"}).predict("recommend", user, k=20, model=name)
     assert {i.item for i in diverse.items} != set(items)
+
+
+def test_items_that_no_model_knows_are_told_and_a_stock_of_them_alone_is_refused(compared, capsys, tmp_path):
+    workspace, models = compared
+    asked = {"history": tmp_path / "nobody.jsonl", "model": models["recommend"].id}
+    asked["history"].write_text("")
+    known = [item.item for item in workspace.predict("recommend", **asked).items]
+    told = workspace.predict("recommend", **asked, stock=[known[0], "a shoe"], deny=["a sock"])
+    assert [item.item for item in told.items] == known[:1]
+    said = capsys.readouterr().err
+    assert "1 of 2 items" in said
+    assert "a shoe" in said
+    assert "a sock" in said
+    for stock in (["a shoe"], []):
+        with pytest.raises(SettingError, match="The stock"):
+            workspace.predict("recommend", **asked, stock=stock)
+    with pytest.raises(SettingError, match="The stock"):
+        workspace.predict_all("recommend", tmp_path / "lists.parquet", stock=["a shoe"])
+
+
+def test_arguments_of_another_kind_are_refused_and_numbers_are_names(compared):
+    workspace, models = compared
+    user = workspace.store.scan(["user"]).collect()["user"][0]
+    assert user.isdigit()
+    name = models["recommend"].id
+    assert workspace.predict("recommend", int(user), model=name) == workspace.predict("recommend", user, model=name)
+    for wrong in ({"deny": "85123A"}, {"stock": "stock.txt"}, {"k": 2.5}):
+        with pytest.raises(SettingError):
+            workspace.predict("recommend", user, model=name, **wrong)
+    with pytest.raises(SettingError, match="list of names"):
+        workspace.compare("recommend", "gru,transformer")
+
+
+def test_a_model_of_the_whole_log_has_no_test_and_says_where_to_look(compared):
+    workspace, models = compared
+    live = next(m["id"] for m in workspace.models() if m["answers"] and m["id"] != models["recommend"].id)
+    with pytest.raises(DataError, match="nothing is left to ask it"):
+        workspace.evaluate(live)
 
 
 def test_one_answer_and_the_answer_for_all_are_the_same(compared, tmp_path):
@@ -254,10 +293,24 @@ def test_a_row_of_a_panel_says_what_each_source_adds_and_costs(compared):
         assert told["ms a question"] > 0
 
 
-def test_a_panel_is_fitted_anew_on_the_whole_log_with_all_its_models(compared):
-    workspace, models = compared
-    assert models["recommend"].chosen in ("blend", "ranker")
-    earlier = load(workspace.folder, workspace.schema, models["recommend"].id)
+@pytest.fixture(scope="module")
+def ranked(compared):
+    """The id of a saved ranker over three baselines."""
+    workspace, _ = compared
+    task, schema, folder = TASKS["recommend"], workspace.schema, workspace.folder
+    both = stages(folder, schema, "temporal", workspace.store.default_cut())
+    questions = task.questions(both[0], schema), task.questions(both[1], schema)
+    grids = task.baselines(both[0].prepared, schema)
+    names = ("item-knn", "own-frequency", "tifu-knn")
+    runs = [run_baseline(task, name, grids[name][:1], schema, both, questions) for name in names]
+    row = next(row for row in panels(task, runs, both, folder, schema, 0) if row.name == "ranker")
+    save(row.fitted, folder / "models")
+    return row.fitted.id
+
+
+def test_a_panel_is_fitted_anew_on_the_whole_log_with_all_its_models(compared, ranked):
+    workspace, _ = compared
+    earlier = load(workspace.folder, workspace.schema, ranked)
     live = refit(workspace.folder, workspace.schema, earlier)
     assert live.info["protocol"] == earlier.info["protocol"] == "temporal/1"
     assert [s.name for s in live.predictor.sources] == [s.name for s in earlier.predictor.sources]
@@ -266,9 +319,9 @@ def test_a_panel_is_fitted_anew_on_the_whole_log_with_all_its_models(compared):
     assert all(model.prepared.cut == earlier.prepared.cut < newest for model in earlier.predictor.models())
 
 
-def test_an_answer_says_which_sources_think_most_of_an_item(compared):
-    workspace, models = compared
+def test_an_answer_says_which_sources_think_most_of_an_item(compared, ranked):
+    workspace, _ = compared
     user = workspace.store.scan(["user"]).collect()["user"].value_counts().sort("count")["user"][-1]
-    sources = {row.name: row for row in models["recommend"].result.rows}[models["recommend"].chosen].settings["sources"]
-    for shown in workspace.predict("recommend", user, k=3, model=models["recommend"].id).items:
-        assert any(f"{name} has it at place" in shown.reasons[-1] for name in sources)
+    for shown in workspace.predict("recommend", user, k=3, model=ranked).items:
+        assert f"{shown.source} has it at place" in shown.reasons[-1]
+        assert shown.source in ("item-knn", "own-frequency", "tifu-knn")

@@ -118,6 +118,8 @@ def evaluate(
         return
     if model is None:
         raise typer.BadParameter("name a model (--model NAME) or a user (--show-split USER)")
+    if cut is not None:
+        raise typer.BadParameter("--cut belongs to --show-split: a model is asked what came after its own cut")
     show(workspace.evaluate(model, protocol, seed), as_json)
 
 

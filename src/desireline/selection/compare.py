@@ -25,6 +25,7 @@ from desireline.encoders import ENCODERS
 from desireline.evaluation.intervals import paired_difference, user_interval
 from desireline.evaluation.lists import list_statistics
 from desireline.evaluation.result import Metric, Result, Row
+from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.adapted import AdaptedRun, adaptation_of, adapted_rows, run_any
 from desireline.selection.analyse import analyse
@@ -151,11 +152,17 @@ def evaluate(folder: Path, schema: Schema, fitted: Fitted, protocol: str, seed: 
     begun = time.perf_counter()
     schema = settled_schema(fitted.info, schema)
     at = fitted.prepared.cut
+    if protocol == "temporal" and at > EventStore(folder, schema).span()[1]:
+        raise DataError(
+            f"Model {fitted.id} has learned from the whole log, so nothing is left to ask it. `desireline models "
+            f"{folder}` lists the one that it was made from, with its cut."
+        )
     test = stages(folder, schema, protocol, at, fitted.task.earlier_cut(schema, at))[1]
     if test.prepared.folder != fitted.prepared.folder:
         raise DataError(
             f"Model {fitted.id} was fitted on {fitted.prepared.folder.name}, but protocol {protocol} asks "
-            f"{test.prepared.folder.name}: the log or the schema has changed since. Fit it again."
+            f"{test.prepared.folder.name}: it was fitted under another protocol, or the log or the schema has changed "
+            "since. Fit it again."
         )
     questions = fitted.task.questions(test, schema)
     measured = fitted.task.measure(fitted.predictions(questions), questions, schema, test.masks_seen)

@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from desireline.core.errors import SettingError
+from desireline.core.progress import say
 from desireline.evaluation.queries import Histories
 from desireline.evaluation.ranking import top_k
 from desireline.evaluation.waiting import LEVELS
@@ -55,6 +57,19 @@ def asked_by_nobody(sequences: Sequences, user: str, as_of_us: int) -> Questions
     nothing = {name: column[:0] for name, column in sequences.columns.items()}
     timeline = Sequences(pl.Series("user", [user]), np.zeros(2, np.int64), nothing)
     return Questions(timeline, np.zeros(1, np.int64), np.full(1, -1, np.int64), np.full(1, as_of_us, np.int64))
+
+
+def check_wishes(wishes: Wishes, prepared: Prepared) -> None:
+    """Say how many named items the model does not know. Raises SettingError where it knows none of the stock."""
+    known = prepared.vocabularies["item"]
+    for name, items in (("stock", wishes.stock), ("deny", wishes.deny)):
+        unknown = [item for item in items or () if known.id_of(item) < FIRST]
+        if name == "stock" and items is not None and len(unknown) == len(items):
+            what = f"holds none that the model knows, such as {unknown[0]!r}" if unknown else "is empty"
+            raise SettingError(f"The stock {what}: nothing could be shown. It takes ids of items, one a line.")
+        if unknown:
+            count = f"{len(unknown):,} of {len(items or ()):,} items"
+            say(f"{name}: the model does not know {count}, such as {unknown[0]!r}; it never shows them.")
 
 
 def barred(wishes: Wishes, prepared: Prepared) -> NDArray[np.bool_]:
