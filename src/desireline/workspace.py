@@ -122,7 +122,7 @@ class Workspace:
         return health(self.store, self.schema, datetime.now(UTC), quarantine=reasons, cores=cores)
 
     def prepare(self, cut: Moment = None) -> Prepared:
-        """Clean, encode, normalise, sessionise: the log as of `cut` (default: its last tenth is held out)."""
+        """Clean, encode, normalise, sessionise: the log as of `cut` (default: the last tenth of its events is held out)."""
         at = parse_moment(cut) if cut is not None else self.store.default_cut()
         with write_lock(self.folder, "desireline prepare"):
             prepared = prepare(self.folder, self.schema, at)
@@ -139,7 +139,7 @@ class Workspace:
         at = self.store.default_cut()
         say(
             f"Not prepared yet: preparing with the cut {iso(at)}, the last {self.schema.prepare.horizon:.0%} of "
-            "the log's span held out."
+            "the events held out."
         )
         self.prepare(at)
         return at
