@@ -84,6 +84,7 @@ def test_a_result_comes_back_from_its_json(compared):
         raw = json.loads(json.dumps(model.result.to_json()))
         assert Result.from_json(raw) == model.result
         assert model.table().height == len(model.result.rows)
+        assert model.table().columns[2] == model.result.primary
         assert "<table>" in model._repr_html_()
 
 

@@ -31,7 +31,8 @@ def inject(
     ] = 0.01,
     seed: Seed = 0,
     begin: Annotated[
-        str | None, typer.Option(help="The window's begin; default: the cut that holds out the last tenth of the events.")
+        str | None,
+        typer.Option(help="The window's begin; default: the cut that holds out the last tenth of the events."),
     ] = None,
     end: Annotated[str | None, typer.Option(help="The window's end; default: the log's.")] = None,
     as_json: AsJson = False,

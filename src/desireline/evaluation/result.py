@@ -80,14 +80,16 @@ class Result:
         return Result(**{**raw, "rows": rows})
 
     def table(self) -> pl.DataFrame:
-        """One row a model: name, kind, each metric with `_low` and `_high`, seconds, parameters."""
+        """One row a model: name, kind, each metric with `_low` and `_high`, seconds, parameters; the primary first."""
+        there = dict.fromkeys([*self.columns(), *(name for row in self.rows for name in row.metrics)])
+        ends = (("", "value"), ("_low", "low"), ("_high", "high"))
         return pl.DataFrame(
             [
                 {"name": r.name, "kind": r.kind}
                 | {
-                    n + s: getattr(m, f)
-                    for n, m in r.metrics.items()
-                    for s, f in [("", "value"), ("_low", "low"), ("_high", "high")]
+                    name + end: getattr(r.metrics[name], part) if name in r.metrics else None
+                    for name in there
+                    for end, part in ends
                 }
                 | {"seconds": r.seconds, "parameters": r.parameters}
                 for r in self.rows
