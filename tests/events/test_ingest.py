@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desireline.core.errors import BusyError, SchemaError, SourceError
+from desireline.core.errors import BusyError, SchemaError, SourceError, StoreError
 from desireline.core.files import write_lock
 from desireline.events.ingest import ingest
 from desireline.events.quarantine import Quarantine
@@ -225,3 +226,14 @@ def test_aliases_merge_users_also_afterwards(tmp_path):
     assert whole["user"].unique().to_list() == ["a"]
     early = store.read_bucket(0, 64, before=datetime(2023, 11, 14, 22, 13, 25))
     assert sorted(early["user"].unique().to_list()) == ["a", "b", "c"]
+
+
+def test_a_damaged_log_is_made_again_as_its_error_says(tmp_path):
+    source = csv(tmp_path, "a,1700000000,view,i1,2\nb,1700000001,buy,i2,3\n")
+    ingest(tmp_path / "w", SCHEMA, [source])
+    file = next((tmp_path / "w" / "log").glob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(StoreError, match=f"delete {tmp_path}/w/log and ingest everything again"):
+        ingest(tmp_path / "w", SCHEMA, [source])
+    shutil.rmtree(tmp_path / "w" / "log")
+    assert ingest(tmp_path / "w", SCHEMA, [source]).stored == 2
