@@ -237,3 +237,22 @@ def test_a_damaged_log_is_made_again_as_its_error_says(tmp_path):
         ingest(tmp_path / "w", SCHEMA, [source])
     shutil.rmtree(tmp_path / "w" / "log")
     assert ingest(tmp_path / "w", SCHEMA, [source]).stored == 2
+
+
+def test_a_source_without_the_needed_columns_is_told_all_that_it_has(tmp_path):
+    have = ["user", "moment", "kind", "sku", "amount"]
+    table = pl.DataFrame([("a", 1700000000, "view", "i1", 2.0)], schema=have, orient="row")
+    table.write_csv(tmp_path / "log.csv")
+    table.write_parquet(tmp_path / "log.parquet")
+    table.rename({"user": "who"}).write_parquet(tmp_path / "none.parquet")
+    with sqlite3.connect(tmp_path / "log.db") as base:
+        base.execute("create table events (user, moment, kind, sku, amount)")
+        base.executemany("insert into events values (?, ?, ?, ?, ?)", table.rows())
+    base.close()
+    paths = [str(tmp_path / name) for name in ("log.csv", "log.parquet", "none.parquet")]
+    for source in [*paths, f"sqlite:///{tmp_path}/log.db?table=events"]:
+        with pytest.raises(SchemaError) as caught:
+            ingest(tmp_path / "w", SCHEMA, [source])
+        who = "who" if "none" in source else "user"
+        assert f"It has: {who}, moment, kind, sku, amount." in str(caught.value), source
+        assert f"{Path(source).name} does not have" in str(caught.value)
