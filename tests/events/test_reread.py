@@ -150,7 +150,9 @@ def test_a_file_of_which_nothing_was_stored_may_be_read_anew(tmp_path):
 def test_declared_ids_do_not_hide_that_the_change_would_have_no_effect(tmp_path):
     table().write_csv(tmp_path / "log.csv")
     ingest(tmp_path / "w", changed(event_id="id"), [str(tmp_path / "log.csv")])
-    assert "item was null" in refused(tmp_path / "w", changed(event_id="id", item="sku"), tmp_path / "log.csv")
+    said = refused(tmp_path / "w", changed(event_id="id", item="sku"), tmp_path / "log.csv")
+    assert "item was null" in said
+    assert "would keep them as they are" in said
 
 
 def test_a_workspace_made_before_mappings_were_kept_goes_on(log):

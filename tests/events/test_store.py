@@ -135,7 +135,7 @@ def test_a_field_of_another_kind_is_said_by_whoever_reads_and_nothing_is_called_
             read()
         said = str(caught.value)
         assert "'colour' is stored as text and declared as number" in said
-        assert "category or text" in said
+        assert "(category, text, image, audio)" in said
         assert f"delete {other.path} and ingest everything again" in said
     text = PLAIN.model_copy(update={"fields": {"colour": FieldSpec(column="c", kind="text")}})
     assert EventStore(tmp_path, text).count() == 1000

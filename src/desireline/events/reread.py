@@ -69,10 +69,12 @@ def refuse_reread(log: Path, schema: Schema, sources: Sequence[Source], known: I
             old = _schema_under(mapping, schema, log)
             held, read = _read_otherwise(source, old, schema, known)
             if held:
+                same_ids = schema.event_id is not None and schema.event_id == old.event_id
+                outcome = "keep them as they are" if same_ids else "hold them twice"
                 raise SchemaError(
                     f"{source.name} is in the log already, read under another mapping: "
                     f"{_differences(mapping, today)}. The log holds {held:,} of its first {read:,} events, and would "
-                    "hold them twice; nothing was stored. To read everything anew, delete "
+                    f"{outcome}; nothing was stored. To read everything anew, delete "
                     f"{log} and {log.parent / 'quarantine'} and ingest all sources again (the rest is made again from "
                     "the log); or put the mapping back in desireline.yaml, or start another workspace."
                 )

@@ -233,7 +233,7 @@ class EventStore:
                 was, kinds = ("text", TEXTS) if held[name] == pl.String else ("numbers", NUMBERS)
                 raise SchemaError(
                     f"The field {name!r} is stored as {was} and declared as {field.kind} in desireline.yaml. Put its "
-                    f"kind back ({' or '.join(kinds)}), or {delta.anew(self.path)}."
+                    f"kind back ({', '.join(kinds)}), or {delta.anew(self.path)}."
                 )
 
     def _table(self) -> DeltaTable:
