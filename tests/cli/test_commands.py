@@ -98,6 +98,14 @@ def test_a_history_with_a_fault_names_its_line(shop, call):
     status, out, err = call("predict", shop, "--task", "recommend", "--history", path, "--json")
     assert status == 0, err
     assert len(json.loads(out)["items"]) == 10
+    assert "left out" not in err
+    path.write_text(
+        '{"event": "view", "item": "i01", "time": "2023-11-15T10:00:00Z"}\n'
+        '{"event": "view", "item": "i02", "time": "2023-11-24T00:00:00Z"}\n{"event": "view", "item": "i03"}\n'
+    )
+    status, _, err = call("predict", shop, "--task", "recommend", "--history", path, "--as-of", "2023-11-24")
+    assert status == 0, err
+    assert "1 of 3 events lie at or after 2023-11-24T00:00:00Z and are left out" in " ".join(err.split())
 
 
 def test_a_recommendation_carries_reasons_evidence_and_source_and_a_stranger_gets_one_too(shop, call):

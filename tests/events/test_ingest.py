@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desireline.core.errors import BusyError, SchemaError, SourceError
+from desireline.core.errors import BusyError, SchemaError, SourceError, StoreError
 from desireline.core.files import write_lock
 from desireline.events.ingest import ingest
 from desireline.events.quarantine import Quarantine
@@ -225,3 +226,33 @@ def test_aliases_merge_users_also_afterwards(tmp_path):
     assert whole["user"].unique().to_list() == ["a"]
     early = store.read_bucket(0, 64, before=datetime(2023, 11, 14, 22, 13, 25))
     assert sorted(early["user"].unique().to_list()) == ["a", "b", "c"]
+
+
+def test_a_damaged_log_is_made_again_as_its_error_says(tmp_path):
+    source = csv(tmp_path, "a,1700000000,view,i1,2\nb,1700000001,buy,i2,3\n")
+    ingest(tmp_path / "w", SCHEMA, [source])
+    file = next((tmp_path / "w" / "log").glob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(StoreError, match=f"delete {tmp_path}/w/log and ingest everything again"):
+        ingest(tmp_path / "w", SCHEMA, [source])
+    shutil.rmtree(tmp_path / "w" / "log")
+    assert ingest(tmp_path / "w", SCHEMA, [source]).stored == 2
+
+
+def test_a_source_without_the_needed_columns_is_told_all_that_it_has(tmp_path):
+    have = ["user", "moment", "kind", "sku", "amount"]
+    table = pl.DataFrame([("a", 1700000000, "view", "i1", 2.0)], schema=have, orient="row")
+    table.write_csv(tmp_path / "log.csv")
+    table.write_parquet(tmp_path / "log.parquet")
+    table.rename({"user": "who"}).write_parquet(tmp_path / "none.parquet")
+    with sqlite3.connect(tmp_path / "log.db") as base:
+        base.execute("create table events (user, moment, kind, sku, amount)")
+        base.executemany("insert into events values (?, ?, ?, ?, ?)", table.rows())
+    base.close()
+    paths = [str(tmp_path / name) for name in ("log.csv", "log.parquet", "none.parquet")]
+    for source in [*paths, f"sqlite:///{tmp_path}/log.db?table=events"]:
+        with pytest.raises(SchemaError) as caught:
+            ingest(tmp_path / "w", SCHEMA, [source])
+        who = "who" if "none" in source else "user"
+        assert f"It has: {who}, moment, kind, sku, amount." in str(caught.value), source
+        assert f"{Path(source).name} does not have" in str(caught.value)

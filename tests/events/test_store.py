@@ -1,6 +1,7 @@
 """The event store: what was stored is read back by any reader, in order, and what was deleted is gone from the disk."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -126,6 +127,20 @@ def test_a_field_of_another_kind_is_refused_and_nothing_changes(tmp_path):
     assert store.count() == 1000
 
 
+def test_a_field_of_another_kind_is_said_by_whoever_reads_and_nothing_is_called_damaged(tmp_path):
+    filled(tmp_path, COLOURED, parts=1)
+    other = EventStore(tmp_path, PLAIN.model_copy(update={"fields": {"colour": FieldSpec(column="c", kind="number")}}))
+    for read in (other.count, other.ids, other.span, lambda: other.read_bucket(0, BUCKETS)):
+        with pytest.raises(SchemaError) as caught:
+            read()
+        said = str(caught.value)
+        assert "'colour' is stored as text and declared as number" in said
+        assert "(category, text, image, audio)" in said
+        assert f"delete {other.path} and ingest everything again" in said
+    text = PLAIN.model_copy(update={"fields": {"colour": FieldSpec(column="c", kind="text")}})
+    assert EventStore(tmp_path, text).count() == 1000
+
+
 @pytest.mark.parametrize("name", ["my shop", "50%", "[x] {y}", "商店", "a#b?c"])
 def test_a_workspace_may_have_any_name(tmp_path, name):
     store = filled(tmp_path / name, parts=2)
@@ -159,7 +174,7 @@ def test_damage_is_said_with_the_files_name(tmp_path, harm):
         for commit in (store.path / "_delta_log").glob("*.json"):
             commit.write_text("{nonsense")
     for read in (store.count, store.ids, lambda: store.read_bucket(0, BUCKETS)):
-        with pytest.raises(StoreError, match="log"):
+        with pytest.raises(StoreError, match=re.escape(f"or delete {store.path} and ingest everything again")):
             read()
 
 

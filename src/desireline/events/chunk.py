@@ -8,6 +8,8 @@ from typing import Protocol
 
 import polars as pl
 
+from desireline.schema.syntax import missing_columns
+
 REJECTED: dict[str, type[pl.DataType]] = {
     "row": pl.Int64,
     "column": pl.String,
@@ -44,7 +46,22 @@ class Source(Protocol):
         """Its first rows."""
 
     def chunks(self, columns: Sequence[str] | None, rows: int) -> Iterator[Chunk]:
-        """Its rows in order, at most `rows` at a time; `columns`: those that are needed, None for all."""
+        """Its rows in order, at most `rows` at a time; `columns`: those that are needed, None for all.
+
+        Raises SchemaError for a column that is needed and not there, but of JSON lines: none has it there.
+        """
+
+
+def wanted_columns(columns: Sequence[str] | None, present: Sequence[str], name: str) -> list[str]:
+    """The columns to read of those that a source has.
+
+    Raises SchemaError, naming all that are there, where one of `columns` is not: by the time that rows are mapped only
+    those that were asked for are left to name.
+    """
+    missing = [column for column in columns or [] if column not in present]
+    if missing:
+        raise missing_columns(missing, present, "desireline.yaml", name)
+    return list(present if columns is None else columns)
 
 
 def no_rejected() -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 
 from desireline.core.errors import SchemaError, SourceError
 from desireline.events.cells import Layout, Split, split
-from desireline.events.chunk import REJECTED, Chunk, no_rejected
+from desireline.events.chunk import REJECTED, Chunk, no_rejected, wanted_columns
 from desireline.events.text import BLOCK, BrokenOffError, broken_off, line_blocks
 
 DELIMITERS = ",;\t|"
@@ -46,7 +46,7 @@ class Delimited:
         if block is None and broken:
             raise broken_off(self.path, 0, broken) from broken
         layout, begin = self._layout(block or b"")
-        wanted = layout.names if columns is None else [n for n in columns if n in layout.names]
+        wanted = wanted_columns(columns, layout.names, self.name)
         wanted = wanted or layout.names[:1]  # a frame without columns would have no rows
         line += (block or b"")[:begin].count(b"\n")
         block = (block or b"")[begin:]

@@ -41,7 +41,7 @@ def open_table(path: Path) -> DeltaTable:
     try:
         return DeltaTable(path)
     except (DeltaError, OSError, ValueError) as error:
-        raise StoreError(f"The table {path} is damaged: {_first_line(error)}. Restore it, or ingest again.") from error
+        raise StoreError(f"The table {path} is damaged: {_first_line(error)}. Restore it, or {anew(path)}.") from error
 
 
 def files_of(table: DeltaTable, path: Path) -> list[Path]:
@@ -50,10 +50,15 @@ def files_of(table: DeltaTable, path: Path) -> list[Path]:
     found = [(path / unquote(name), size) for name, size in actions.iter_rows()]
     for file, size in found:
         if not file.is_file():
-            raise StoreError(f"{file} is missing: the log is damaged. Restore the file, or ingest again.")
+            raise StoreError(f"{file} is missing: the table is damaged. Restore the file, or {anew(path)}.")
         if file.stat().st_size != size:
-            raise StoreError(f"{file} is damaged: it should hold {size:,} bytes. Restore it, or ingest again.")
+            raise StoreError(f"{file} is damaged: it should hold {size:,} bytes. Restore it, or {anew(path)}.")
     return [file for file, _ in found]
+
+
+def anew(path: Path) -> str:
+    """How a table comes back that nobody can restore: a damaged one is not added to, so it has to go first."""
+    return f"delete {path} and ingest everything again"
 
 
 def columns_of(table: DeltaTable) -> dict[str, pl.DataType | type[pl.DataType]]:
@@ -149,7 +154,7 @@ def _table_for(path: Path, rows: pl.DataFrame) -> DeltaTable:
     if other:
         raise SchemaError(
             f"The events do not fit the log in {path}: {', '.join(other)} had another kind when events were stored. "
-            "Put the kind back, or start another workspace."
+            f"Put the kind back, or {anew(path)}."
         )
     new = [field for field in fields if field.name not in held]
     if new:

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from desireline.events.frame import BUCKETS, content_hash
+from desireline.schema.model import Schema
 
 Hashes = NDArray[np.uint64]
 Ids = NDArray[np.int64]
@@ -54,19 +55,19 @@ def identify(events: pl.DataFrame, names: Sequence[str] | None, before: Ids, kno
     -------
     Identified, and `before` with this chunk's contents.
     """
-    hashed = events.select(content_hash(pl.col(name)) for name, kind in events.schema.items() if kind == pl.String)
+    hashed = _hashed(events)
     bucket = (hashed["user"] & (BUCKETS - 1)).cast(pl.Int16)
     if names is None:
         ids = hashed["declared_id"].to_numpy()
         order = np.argsort(ids, kind="stable")  # of equal ids the first row counts
         ordered = ids[order]
-        fresh = ~_within(ordered, known)
+        fresh = ~within(ordered, known)
         fresh[1:] &= ordered[1:] != ordered[:-1]
         return Identified(ids, _back(fresh, order), bucket), before
     content = _content(events, hashed, names).view(np.int64)
     order = np.argsort(content)  # rows of equal content may change places
     ordered = content[order]
-    fresh = ~_within(ordered, known)
+    fresh = ~within(ordered, known)
     number = _times_before(ordered, before, fresh)
     repeated = np.flatnonzero(number)
     ids = content
@@ -74,8 +75,25 @@ def identify(events: pl.DataFrame, names: Sequence[str] | None, before: Ids, kno
         steps = number[repeated].view(np.uint64) * np.uint64(GOLDEN)
         mixed = _mix(ordered[repeated].view(np.uint64), steps).view(np.int64)
         ids[order[repeated]] = mixed
-        fresh[repeated] = ~_within(mixed, known)
+        fresh[repeated] = ~within(mixed, known)
     return Identified(ids, _back(fresh, order), bucket), merged(before, ordered)
+
+
+def content_columns(schema: Schema) -> list[str]:
+    """The columns that make an event's content, in the order that they are hashed in."""
+    return ["user", "time", "event", "item", "value", *schema.fields, *(["alias"] if schema.alias else [])]
+
+
+def contents(events: pl.DataFrame, names: Sequence[str]) -> Hashes:
+    """uint64 [N]: the hash of each event's content, however often it stood before."""
+    return _content(events, _hashed(events), names)
+
+
+def within(ids: Ids, known: Ids) -> NDArray[np.bool_]:
+    """bool [N]: which ids are among the known ones, which ascend."""
+    if not len(known):
+        return np.zeros(len(ids), bool)
+    return np.asarray(known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids)
 
 
 def merged(known: Ids, new: Ids) -> Ids:
@@ -85,6 +103,11 @@ def merged(known: Ids, new: Ids) -> Ids:
     both = np.concatenate([known, np.sort(new)])
     both.sort(kind="stable")  # which merges two ascending runs in one pass
     return both
+
+
+def _hashed(events: pl.DataFrame) -> pl.DataFrame:
+    """The hashes of the text columns."""
+    return events.select(content_hash(pl.col(name)) for name, kind in events.schema.items() if kind == pl.String)
 
 
 def _content(events: pl.DataFrame, hashed: pl.DataFrame, names: Sequence[str]) -> Hashes:
@@ -127,12 +150,6 @@ def _times_before(ordered: Ids, before: Ids, fresh: NDArray[np.bool_]) -> NDArra
         old, left = old[stood], left[stood]
         number[old] += np.searchsorted(before, ordered[old], side="right") - left
     return number
-
-
-def _within(ids: Ids, known: Ids) -> NDArray[np.bool_]:
-    if not len(known):
-        return np.zeros(len(ids), bool)
-    return np.asarray(known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids)
 
 
 def _mix(z: Hashes, step: Hashes | np.uint64) -> Hashes:

@@ -2,7 +2,8 @@
 
 An event's id is the hash of its declared id, else of its content and of how often that content stood before in the same
 source; ids are looked up among all stored ones by sorted search. Each chunk is one atomic commit: a crash leaves whole
-chunks, and a second run finds them stored and goes on.
+chunks, and a second run finds them stored and goes on. A source that the log holds under another mapping is refused
+(`events/reread.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from desireline.core.files import write_lock
 from desireline.core.progress import progress
 from desireline.events.chunk import Source
 from desireline.events.delta import remove_stray
-from desireline.events.identity import NONE_KNOWN, identify, merged
+from desireline.events.identity import NONE_KNOWN, content_columns, identify, merged
 from desireline.events.quarantine import Quarantine
+from desireline.events.reread import keep_mapping, refuse_reread
 from desireline.events.sources import open_sources
 from desireline.events.store import EventStore
 from desireline.schema.mapping import map_rows
@@ -50,13 +52,15 @@ def ingest(folder: Path, schema: Schema, texts: Sequence[str]) -> Counts:
     """Store the events of files, folders, globs or URLs.
 
     Raises SourceError, SchemaError, StoreError or BusyError; what was stored before stays stored, and running the same
-    again completes it.
+    again completes it. Before anything is stored it raises SchemaError for a source that is in the log already, read
+    under another mapping.
     """
     sources = open_sources(texts)
     with write_lock(folder, "desireline ingest"):
         store = EventStore(folder, schema)
         remove_stray(store.path)
         known = store.ids()
+        refuse_reread(store.path, schema, sources, known)
         counts: dict[str, dict[str, int]] = {}
         for source in sources:
             counts[source.name], known = _ingest_one(folder, schema, store, source, known)
@@ -71,9 +75,7 @@ def _ingest_one(
 ) -> tuple[dict[str, int], NDArray[np.int64]]:
     counts = {"read": 0, "stored": 0, "duplicate": 0, "quarantined": 0}
     contents = NONE_KNOWN  # of this source so far
-    names = None if schema.event_id else ["user", "time", "event", "item", "value", *schema.fields]
-    if names and schema.alias:
-        names.append("alias")
+    names = None if schema.event_id else content_columns(schema)
     quarantine = Quarantine(folder)
     # one thread writes a chunk while this one reads and maps the next
     with (
@@ -94,6 +96,8 @@ def _ingest_one(
                 if writing:
                     writing.result()
                 quarantine.add(source.name, rejected)
+                if events.height:
+                    keep_mapping(store.path, schema)
                 writing = writer.submit(store.append, new)
                 counts["read"] += events.height + rejected.height
                 counts["stored"] += new.height

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from desireline.core.errors import SchemaError, SourceError
-from desireline.events.chunk import Chunk, no_rejected, numbered
+from desireline.events.chunk import Chunk, no_rejected, numbered, wanted_columns
 
 
 class ParquetFile:
@@ -39,9 +39,7 @@ class ParquetFile:
         scanned, total = self._scan(), self.size_rows()
         if total == 0:
             raise SourceError(f"{self.path} holds no rows.")
-        if columns is not None:
-            present = scanned.collect_schema().names()
-            scanned = scanned.select([name for name in columns if name in present])
+        scanned = scanned.select(wanted_columns(columns, scanned.collect_schema().names(), self.name))
         for begin in range(0, total, rows):
             frame = self._read(scanned.slice(begin, rows))
             yield Chunk(numbered(begin + 1, frame.height), frame, no_rejected())

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit, urluns
 import polars as pl
 
 from desireline.core.errors import SchemaError, SettingError, SourceError
-from desireline.events.chunk import Chunk, Source, no_rejected, numbered
+from desireline.events.chunk import Chunk, Source, no_rejected, numbered, wanted_columns
 
 FETCHED = 200_000  # rows in Python's hands at once
 
@@ -68,10 +68,11 @@ class _Sql:
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise SchemaError(f"{self._name}: the column {', '.join(map(repr, twice))} comes twice. Rename one.")
+            wanted = set(wanted_columns(columns, names, self._name))
             while found := cursor.fetchmany(min(rows, FETCHED)):
                 cells = list(zip(*found, strict=True))
-                wanted = {n: list(c) for n, c in zip(names, cells, strict=True) if columns is None or n in columns}
-                frame = pl.DataFrame({name: _series(name, values) for name, values in wanted.items()})
+                kept = {n: list(c) for n, c in zip(names, cells, strict=True) if n in wanted}
+                frame = pl.DataFrame({name: _series(name, values) for name, values in kept.items()})
                 yield Chunk(numbered(begin, len(found)), frame, no_rejected())
                 begin += len(found)
         if begin == 1:

@@ -16,7 +16,7 @@ import polars as pl
 from deltalake import DeltaTable
 from numpy.typing import NDArray
 
-from desireline.core.errors import DataError, StoreError
+from desireline.core.errors import DataError, SchemaError, StoreError
 from desireline.events import delta
 from desireline.events.cut import cut
 from desireline.events.frame import BUCKETS, ORDER, bucket_expression, bucket_of, frame_schema
@@ -26,6 +26,7 @@ FILE_ROWS = 2_000_000  # a file is read and rewritten whole, so its size bounds 
 MANY_FILES = 64
 QUANTILES = {"early": 0.01, "late": 0.99}  # the log's span without stray times
 STRAY = 1e-3  # of the events, at most, are taken for strays
+NUMBERS, TEXTS = ("number", "duration"), ("category", "text", "image", "audio")  # kinds by how they are stored
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,6 +45,8 @@ class EventStore:
         """Store an event frame, all of it or nothing. Raises StoreError when the disk refuses."""
         if events.height == 0:
             return
+        if self.exists():
+            self._check_kinds(self._table())
         delta.append(self.path, _arranged(events.select(list(self.columns))))
 
     def version(self) -> int:
@@ -51,8 +54,13 @@ class EventStore:
         return int(self._table().version())
 
     def scan(self, columns: Sequence[str] | None = None, buckets: tuple[int, int] | None = None) -> pl.LazyFrame:
-        """The stored events, lazily and in no order; `buckets` is a half-open range that row groups are pruned by."""
-        files = delta.files_of(self._table(), self.path)
+        """The stored events, lazily and in no order; `buckets` is a half-open range that row groups are pruned by.
+
+        Raises SchemaError for a field that was stored as another kind.
+        """
+        table = self._table()
+        self._check_kinds(table)
+        files = delta.files_of(table, self.path)
         frame = _scanned(files, self.columns) if files else pl.LazyFrame(schema=self.columns)
         if buckets is not None:
             frame = _within(frame, buckets)
@@ -67,12 +75,12 @@ class EventStore:
         """
         merged = self.aliases(before)
         needed = None if columns is None else list(dict.fromkeys(["bucket", *ORDER, *columns]))
-        events = _collected(self.scan(needed, (lo, hi)))
+        events = self._collect(self.scan(needed, (lo, hi)))
         if merged:
             table = pl.DataFrame({"user": list(merged), "canonical": list(merged.values())})
             moved = [old for old, new in merged.items() if lo <= bucket_of(new) < hi and not lo <= bucket_of(old) < hi]
             if moved:
-                events = pl.concat([events, _collected(self.scan(needed).filter(pl.col("user").is_in(moved)))])
+                events = pl.concat([events, self._collect(self.scan(needed).filter(pl.col("user").is_in(moved)))])
             events = events.join(table, on="user", how="left", maintain_order="left")
             events = events.with_columns(user=pl.coalesce("canonical", "user")).drop("canonical")
             events = events.with_columns(bucket=bucket_expression(pl.col("user")))
@@ -89,7 +97,7 @@ class EventStore:
         canonical = merged.get(user, user)
         names = [canonical, *(old for old, new in merged.items() if new == canonical)]
         buckets = [bucket_of(name) for name in names]
-        found = _collected(self.scan().filter(pl.col("bucket").is_in(buckets), pl.col("user").is_in(names)))
+        found = self._collect(self.scan().filter(pl.col("bucket").is_in(buckets), pl.col("user").is_in(names)))
         moved = found.with_columns(user=pl.lit(canonical), bucket=pl.lit(bucket_of(canonical), pl.Int16))
         return moved.sort(ORDER)
 
@@ -103,7 +111,7 @@ class EventStore:
         if before is not None:
             rows = cut(rows, before)[0]
         parent: dict[str, str] = {}
-        for user, _, _, other, _ in _collected(rows.sort("time", "event_id")).iter_rows():
+        for user, _, _, other, _ in self._collect(rows.sort("time", "event_id")).iter_rows():
             root, merged = _root(parent, user), _root(parent, other)
             if root != merged:
                 parent[merged] = root
@@ -113,17 +121,17 @@ class EventStore:
         """Every stored event's id, ascending."""
         if not self.exists():
             return np.empty(0, np.int64)
-        found = _collected(self.scan(["event_id"]))["event_id"].to_numpy().copy()
+        found = self._collect(self.scan(["event_id"]))["event_id"].to_numpy().copy()
         found.sort()
         return found
 
     def count(self) -> int:
         """How many events are stored."""
-        return int(_collected(self.scan(["time"]).select(pl.len())).item())
+        return int(self._collect(self.scan(["time"]).select(pl.len())).item())
 
     def span(self) -> tuple[datetime, datetime]:
         """The first and the last event's moment. Raises DataError for an empty log."""
-        first, last = _collected(self.scan(["time"]).select(a=pl.col("time").min(), b=pl.col("time").max())).row(0)
+        first, last = self._collect(self.scan(["time"]).select(a=pl.col("time").min(), b=pl.col("time").max())).row(0)
         if first is None:
             raise DataError(f"The log of {self.path.parent} holds no event: ingest one with `desireline ingest`.")
         return first, last
@@ -136,7 +144,7 @@ class EventStore:
         """
         last = self.span()[1]
         hour = pl.col("time").dt.truncate("1h")
-        hours = _collected(self.scan(["time"]).group_by(hour=hour).agg(n=pl.len(), last=pl.max("time")).sort("hour"))
+        hours = self._collect(self.scan(["time"]).group_by(hour=hour).agg(n=pl.len(), last=pl.max("time")).sort("hour"))
         upto = hours["n"].cum_sum()
         late = hours["n"].cum_sum(reverse=True) <= STRAY * upto[-1]  # so few come at that hour or after it
         early, core = (hours["last"][int((upto < q * upto[-1]).sum())] for q in QUANTILES.values())
@@ -156,7 +164,7 @@ class EventStore:
         share = self.schema.prepare.horizon
         wanted = [pl.col("time").quantile(q, interpolation="lower").alias(name) for name, q in QUANTILES.items()]
         found = times.select(*wanted, at=pl.col("time").quantile(1 - share, interpolation="lower"), last=pl.max("time"))
-        early, late, at, last = _collected(found).row(0)
+        early, late, at, last = self._collect(found).row(0)
         if at is None:
             raise DataError("The log holds no event from which a cut could be chosen.")
         for unit in (timedelta(days=1), timedelta(hours=1)):
@@ -180,11 +188,11 @@ class EventStore:
         held: list[Path] = []
         removed = 0
         for file in delta.files_of(table, self.path):
-            count = int(_collected(_scanned([file], columns).filter(theirs).select(pl.len())).item())
+            count = int(self._collect(_scanned([file], columns).filter(theirs).select(pl.len())).item())
             held += [file] if count else []
             removed += count
         if held:
-            delta.replace(self.path, held, (_collected(_scanned([file], columns).filter(~theirs)) for file in held))
+            delta.replace(self.path, held, (self._collect(_scanned([file], columns).filter(~theirs)) for file in held))
             delta.forget_old_versions(self.path)
         return removed
 
@@ -192,7 +200,7 @@ class EventStore:
         """Rewrite all files into few, each of a range of buckets, in one commit."""
         table = self._table()
         old, columns = delta.files_of(table, self.path), delta.columns_of(table)
-        sizes = _collected(self.scan(["bucket"]).group_by("bucket").len().sort("bucket"))
+        sizes = self._collect(self.scan(["bucket"]).group_by("bucket").len().sort("bucket"))
         begins, rows = [0], 0
         for bucket, size in sizes.iter_rows():
             if rows and rows + size > FILE_ROWS:
@@ -200,7 +208,7 @@ class EventStore:
                 rows = 0
             rows += size
         parts = (
-            _arranged(_collected(_within(_scanned(old, columns), part)))
+            _arranged(self._collect(_within(_scanned(old, columns), part)))
             for part in zip(begins, [*begins[1:], BUCKETS], strict=True)
         )
         delta.replace(self.path, old, parts)
@@ -208,6 +216,25 @@ class EventStore:
     def has_many_files(self) -> bool:
         """Whether reading would gain by `compact`."""
         return len(delta.files_of(self._table(), self.path)) > MANY_FILES
+
+    def _collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
+        try:
+            return frame.collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise StoreError(
+                f"The log cannot be read: {str(error).strip()}. Restore its files, or {delta.anew(self.path)}."
+            ) from error
+
+    def _check_kinds(self, table: DeltaTable) -> None:
+        """Raise SchemaError for a field that was stored as text and is declared as a number, or the reverse."""
+        held = delta.columns_of(table)
+        for name, field in self.schema.fields.items():
+            if name in held and held[name] != self.columns[name]:
+                was, kinds = ("text", TEXTS) if held[name] == pl.String else ("numbers", NUMBERS)
+                raise SchemaError(
+                    f"The field {name!r} is stored as {was} and declared as {field.kind} in desireline.yaml. Put its "
+                    f"kind back ({', '.join(kinds)}), or {delta.anew(self.path)}."
+                )
 
     def _table(self) -> DeltaTable:
         if not self.exists():
@@ -232,15 +259,6 @@ def _arranged(events: pl.DataFrame) -> pl.DataFrame:
     """By bucket, then time, as one integer: the full order is made on reading, where it is needed."""
     key = events.select(pl.col("bucket").cast(pl.Int64) * (1 << 56) + pl.col("time").cast(pl.Int64)).to_series()
     return events[np.argsort(key.to_numpy())]
-
-
-def _collected(frame: pl.LazyFrame) -> pl.DataFrame:
-    try:
-        return frame.collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise StoreError(
-            f"The log cannot be read: {str(error).strip()}. Restore its files, or ingest again."
-        ) from error
 
 
 def _root(parent: dict[str, str], user: str) -> str:

@@ -82,7 +82,9 @@ def _check_depth(tree: ast.expr, where: str) -> None:
     raise SchemaError(f"{where}: the expression is nested more than {MAX_DEPTH} deep; write it shorter.")
 
 
-def missing_columns(missing: Collection[str], present: Collection[str], where: str) -> SchemaError:
+def missing_columns(
+    missing: Collection[str], present: Collection[str], where: str, source: str = "the source"
+) -> SchemaError:
     """The error for columns that a source should have: names them, their likely meaning, and what is there."""
     parts = []
     for name in missing:
@@ -91,6 +93,6 @@ def missing_columns(missing: Collection[str], present: Collection[str], where: s
         parts.append(f'"{name}"' + (f" (did you mean {' or '.join(near)}?)" if near else ""))
     there = ", ".join(list(present)[:40]) + (f" and {len(present) - 40} more" if len(present) > 40 else "")
     return SchemaError(
-        f"{where} needs the column{'s' if len(parts) > 1 else ''} {', '.join(parts)}, which the source does not have. "
+        f"{where} needs the column{'s' if len(parts) > 1 else ''} {', '.join(parts)}, which {source} does not have. "
         f"It has: {there or 'none'}. Correct the names in desireline.yaml, or check the file's delimiter and header."
     )
