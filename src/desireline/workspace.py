@@ -122,7 +122,7 @@ class Workspace:
         return health(self.store, self.schema, datetime.now(UTC), quarantine=reasons, cores=cores)
 
     def prepare(self, cut: Moment = None) -> Prepared:
-        """Clean, encode, normalise, sessionise: the log as of `cut` (default: the last tenth of its events is held out)."""
+        """Clean, encode, normalise, sessionise: the log as of `cut` (default: a tenth of the events is held out)."""
         at = parse_moment(cut) if cut is not None else self.store.default_cut()
         with write_lock(self.folder, "desireline prepare"):
             prepared = prepare(self.folder, self.schema, at)

@@ -1,5 +1,6 @@
 """What `prepare` leaves on disk is what the log says, under ids fitted before the cut."""
 
+import shutil
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,7 +16,7 @@ from desireline.sequences.encode import encode_events, encode_with_ids
 from desireline.sequences.normalise import Bins
 from desireline.sequences.prepared import open_prepared
 from desireline.sequences.vocabulary import Vocabulary
-from desireline.workspace import init_workspace
+from desireline.workspace import init_workspace, open_workspace
 
 CUT = datetime(2011, 9, 1, tzinfo=UTC)
 
@@ -184,3 +185,17 @@ def test_bins_keep_zero_apart_and_clip_what_lies_outside():
     assert ids.tolist() == [0, 1, 2, 2, 3, 4, 5, 5]
     assert len(bins) == 6
     assert Bins.fit(np.zeros(3), 4).encode(np.array([0.0, 7.0])).tolist() == [1, 2]
+
+
+def test_another_log_with_as_many_commits_is_prepared_anew(tmp_path):
+    source, folders = tmp_path / "log.csv", []
+    for items in ("a", "b"):
+        lines = [f"u{k % 3},{items}{k % 4},{1_700_000_000 + 60 * k}" for k in range(60)]
+        source.write_text("\n".join(["user_id,item_id,timestamp", *lines]))
+        workspace = (
+            open_workspace(tmp_path / "shop") if folders else init_workspace(tmp_path / "shop", source=source)[0]
+        )
+        workspace.ingest(source)
+        folders.append(workspace.prepare("2023-11-14T23:00").folder)
+        shutil.rmtree(tmp_path / "shop" / "log")
+    assert folders[0] != folders[1]

@@ -49,9 +49,10 @@ class EventStore:
             self._check_kinds(self._table())
         delta.append(self.path, _arranged(events.select(list(self.columns))))
 
-    def version(self) -> int:
-        """The number of the last commit."""
-        return int(self._table().version())
+    def version(self) -> str:
+        """The table's id and the number of its last commit: another as soon as other events are stored."""
+        table = self._table()
+        return f"{table.metadata().id}|{table.version()}"
 
     def scan(self, columns: Sequence[str] | None = None, buckets: tuple[int, int] | None = None) -> pl.LazyFrame:
         """The stored events, lazily and in no order; `buckets` is a half-open range that row groups are pruned by.
