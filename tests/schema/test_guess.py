@@ -472,3 +472,13 @@ def test_stars_are_a_number_and_other_few_whole_numbers_a_category() -> None:
     frame = shop().with_columns(**{name: pl.Series([str(k % 5) for k in range(200)]) for name in ("stars", "grade")})
     fields = guess(frame, "log.csv").schema.fields
     assert (fields["stars"].kind, fields["grade"].kind) == ("number", "category")
+
+
+def test_what_may_be_the_item_and_the_type_under_odd_names_is_marked() -> None:
+    frame = shop().select(
+        who="user_id", what=pl.concat_str(pl.lit("thing-"), "item_id"), did="event_type", timestamp="timestamp"
+    )
+    found = guess(frame, "log.csv")
+    assert {"item", "event.constant"} <= unclear(found)
+    assert "what" in said(found, "item")
+    assert "event: {column: did}" in said(found, "event.constant")

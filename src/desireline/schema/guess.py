@@ -156,7 +156,11 @@ def _item(view: Sample) -> str | None:
         found = [c for c in view.free if plain(c.name).endswith(endings)]
     found = [c for c in found if c.filled and not c.is_fraction and not c.is_nested and c.mean_length < 100]
     if not found:
-        view.note("item", "no column looks like an item: events are about nothing in particular", False)
+        names = [
+            c.name for c in view.free if c.is_string and c.numbers is None and not c.is_nested and c.mean_length < 100
+        ]
+        may = f"; one of {_list(names)} might be it" if names else ""
+        view.note("item", f"no column looks like an item: events are about nothing in particular{may}", bool(names))
         return None
     chosen = view.take(found[0])
     others = f"; {', '.join(c.name for c in found[1:])} became fields" if len(found) > 1 else ""

@@ -11,6 +11,7 @@ from desireline.schema.presets import event_word
 from desireline.schema.sample import Column, Sample
 
 MOST_TYPES = 100
+FEW_TYPES = 12  # so many different texts may be what happened, by whatever name the column goes
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,9 @@ def _constant(view: Sample, has_item: bool) -> GuessedEvent:
         name = view.preset.constant
         if name == "purchase" and value is None:
             name = "review" if text else "interaction"
-    view.note("event.constant", f"no column names a type: every row is one {name}")
+    few = [c.name for c in view.free if c.is_string and c.numbers is None and 1 < c.distinct <= FEW_TYPES]
+    may = f"; {few[0]} might name it (event: {{column: {few[0]}}})" if few else ""
+    view.note("event.constant", f"no column names a type: every row is one {name}{may}", bool(few))
     return GuessedEvent(EventSpec(constant=name), {name: EventType(roles=roles)}, value, None)
 
 
