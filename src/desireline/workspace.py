@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from desireline.core.errors import DataError, SchemaError, SettingError, StoreError, UnknownUserError
+from desireline.core.errors import DataError, ModelError, SchemaError, SettingError, StoreError, UnknownUserError
 from desireline.core.files import read_json, storage_error, write_json, write_lock, write_text
 from desireline.core.progress import say
 from desireline.events.health import Health, health
@@ -170,8 +170,8 @@ class Workspace:
             done = comparing.fit(
                 self.folder, self.schema, task, encoder, at, name, seed, epochs, named=cut is not None, adapt=adapt
             )
-            deploy.deploy(self.folder, done.fitted, None)
-            self._keep(done.result, "-".join(["fit", task, encoder, *([adapt] if adapt else [])]))
+            answers_now = deploy.take_up(self.folder, self.schema, done.fitted, named=cut is not None, refits=False)
+            self._keep(done.result, "-".join(["fit", task, encoder, *([adapt] if adapt else [])]), answers_now)
         return Model(self, done.fitted, done.result)
 
     def compare(
@@ -195,9 +195,9 @@ class Workspace:
         at, name = self.cut(cut), protocol or self.schema.evaluate.protocol
         with write_lock(self.folder, "desireline compare"):
             done = comparing.compare(self.folder, self.schema, task, encoders, at, name, seed, named=cut is not None)
-            say(f"Chosen: {done.result.chosen}. Fitting it on the whole log, to answer from now on.")
-            deploy.deploy(self.folder, done.fitted, deploy.refit(self.folder, self.schema, done.fitted))
-            self._keep(done.result, f"compare-{task}")
+            say(f"Chosen: {done.result.chosen}.")
+            answers_now = deploy.take_up(self.folder, self.schema, done.fitted, named=cut is not None, refits=True)
+            self._keep(done.result, f"compare-{task}", answers_now)
         return Model(self, done.fitted, done.result)
 
     def tune(
@@ -274,19 +274,22 @@ class Workspace:
         """
         from desireline.selection.predict import answer
 
-        fitted, at = self._answering(task, as_of, model)
-        wishes = self._wishes(fitted, k, only_new, deny, stock)
+        at = self._asked_at(as_of)
+        wishes = self._wishes(k, only_new, deny, stock)
         if history is not None:
             events = read_history(Path(history), self.schema, at)
             if events.height == 0 and task != "recommend":
                 raise DataError(f"The history {history} holds no event.")
-            newest = events["time"].max()
+            newest, late = events["time"].max(), int((events["time"] >= at).sum())
             if as_of is None and isinstance(newest, datetime):
                 at = max(at, newest + timedelta(microseconds=1))
-            return answer(fitted, events, "history", at, wishes, stranger=True)
+            elif late:
+                say(f"{history}: {late} of {events.height} events lie at or after {iso(at)} and are left out.")
+            return answer(self._model(task, as_of, model), events, "history", at, wishes, stranger=True)
         if user is None:
             raise SettingError("Name a user, give a history, or ask for all.")
-        return answer(fitted, self._events_of(str(user), at), str(user), at, wishes)
+        events = self._events_of(str(user), at)  # before a model is loaded, or even trained, for nobody
+        return answer(self._model(task, as_of, model), events, str(user), at, wishes)
 
     def explain(self, task: str, user: str, *, as_of: Moment = None, model: str | None = None) -> Explanation:
         """Why the answer of a task for a user of the log is what it is; so far for churn.
@@ -298,8 +301,9 @@ class Workspace:
 
         if task != "churn":
             raise SettingError(f"Explanations for {task} are not there yet: this version explains churn.")
-        fitted, at = self._answering(task, as_of, model)
-        told = explanation(fitted, self._events_of(user, at), at)
+        at = self._asked_at(as_of)
+        events = self._events_of(user, at)  # before a model is loaded, or even trained, for nobody
+        told = explanation(self._model(task, as_of, model), events, at)
         if told is None:
             raise no_history(user, at)
         return told
@@ -414,7 +418,7 @@ class Workspace:
         from desireline.selection.predict import answer_all
 
         fitted, at = self._answering(task, as_of, model)
-        wishes = self._wishes(fitted, k, only_new, deny, stock)
+        wishes = self._wishes(k, only_new, deny, stock)
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, parts = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.parts")
@@ -465,7 +469,11 @@ class Workspace:
         """What `models/` holds, with a mark at those that answer."""
         path = self.folder / "models" / "current.json"
         current = read_json(path) if path.exists() else {}
-        answering = {name for roles in current.values() for name in roles.values() if name}
+        answering = {
+            name
+            for roles in current.values()
+            for name in (roles["evaluated"], roles["live"], *roles.get("earlier", []))
+        }
         found = [read_json(p) for p in sorted((self.folder / "models").glob("*/model.json"))]
         return [
             {key: m[key] for key in ("id", "task", "name", "kind", "cut", "seed", "protocol")}
@@ -496,46 +504,76 @@ class Workspace:
             )
         return events
 
-    def _keep(self, result: Result, name: str) -> None:
-        write_json(self.folder / "results" / f"{name}.json", result.to_json())
+    def _keep(self, result: Result, name: str, answers_now: bool) -> None:
+        """Keep a table in place of the last of its name, or beside it where its model answers for earlier moments."""
+        own = name if answers_now else f"earlier-{parse_moment(result.cut):%Y%m%dT%H%M%S}-{name}"
+        write_json(self.folder / "results" / f"{own}.json", result.to_json())
 
-    def _wishes(
-        self, fitted: Fitted, k: int, only_new: bool, deny: Iterable[str], stock: Iterable[str] | None
-    ) -> Wishes:
-        """Raises SettingError for a list of no length, or a stock of which the model knows nothing."""
-        from desireline.tasks.answers import Wishes, check_wishes
-
+    def _wishes(self, k: int, only_new: bool, deny: Iterable[str], stock: Iterable[str] | None) -> Wishes:
+        """Raises SettingError for a list of no length, or a text in the place of a list."""
         if not isinstance(k, int) or k < 1:
             raise SettingError(f"k is {k}: ask for a whole number of items, at least one.")
         for name, items in (("deny", deny), ("stock", stock)):
             if isinstance(items, str):
                 raise SettingError(f"{name} is one text, {items!r}: give a list of items.")
+        from desireline.tasks.answers import Wishes
+
         denied, listed = tuple(map(str, deny)), None if stock is None else tuple(map(str, stock))
-        wishes = Wishes(k, only_new, denied, listed, self.schema.evaluate.diversity)
-        if fitted.task.name == "recommend":
-            check_wishes(wishes, fitted.prepared)
-        return wishes
+        return Wishes(k, only_new, denied, listed, self.schema.evaluate.diversity)
 
     def _answering(self, task: str, as_of: Moment, model: str | None) -> tuple[Fitted, datetime]:
+        """The model that answers, trained where there is none, and the moment of the question."""
+        at = self._asked_at(as_of)
+        return self._model(task, as_of, model), at
+
+    def _asked_at(self, as_of: Moment) -> datetime:
+        """The moment of a question. Raises DataError where no event lies before it."""
+        last = self.store.observed_end()
+        if as_of is None:
+            return last + timedelta(microseconds=1)
+        at, first = parse_moment(as_of), self.store.span()[0]
+        if at <= first:
+            raise DataError(
+                f"The log of {self.folder} begins {iso(first)}: as of {iso(at)} nothing is known yet, so nothing can "
+                "be answered. Name a later moment."
+            )
+        if at > last + timedelta(days=1):
+            say(f"The log ends {iso(last)}: of the time from then to {iso(at)} nothing is known.")
+        return at
+
+    def _model(self, task: str, as_of: Moment, model: str | None) -> Fitted:
+        """The named model, or else the one that answers for a task; none that has learned from what came after.
+
+        Raises ModelError for a model of another task, DataError where all have learned from events after `as_of`.
+        """
         from desireline.selection import compare as comparing
         from desireline.selection import deploy
         from desireline.selection import fitted as models
 
         unasked = comparing.task_named(task).unasked
         moment = parse_moment(as_of) if as_of is not None else None
-        if model is not None:
-            fitted = models.load(self.folder, self.schema, model)
-        else:
+        if model is None:
             if not deploy.is_answered(self.folder, task):
                 how = "training the default one (gru)" if unasked == "fit" else "comparing some, to choose one"
                 say(f"No model answers for {task} yet: {how}.")
                 self.fit(task) if unasked == "fit" else self.compare(task)
             fitted = deploy.current(self.folder, self.schema, task, moment)
-        last = self.store.observed_end()
-        if moment is not None and moment > last + timedelta(days=1):
-            say(f"The log ends {iso(last)}: of the time from then to {iso(moment)} nothing is known.")
+        else:
+            fitted = models.load(self.folder, self.schema, model)
+            if fitted.task.name != task:
+                raise ModelError(
+                    f"Model {model} is of task {fitted.task.name}, asked was {task}: `desireline models {self.folder}` "
+                    "lists those of each task."
+                )
+            cut = fitted.prepared.cut
+            if moment is not None and moment < cut:
+                raise DataError(
+                    f"Model {model} has learned from events up to {iso(cut)}, so it may not answer as of "
+                    f"{iso(moment)}: name a model whose cut is not later, or make one with `desireline compare "
+                    f"{self.folder} --task {task} --cut {iso(moment)}`."
+                )
         models.check_settled(self.schema, fitted)
-        return fitted, moment or last + timedelta(microseconds=1)
+        return fitted
 
 
 def open_workspace(folder: str | Path) -> Workspace:

@@ -35,8 +35,6 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """What a user does next, or what to show."""
-    from desireline.events.history import say_left_out
-    from desireline.schema.moment import parse_moment
     from desireline.tasks.anomaly.cards import AnomalyAnswer
     from desireline.tasks.churn.answers import ChurnAnswer, percent
     from desireline.workspace import open_workspace
@@ -59,8 +57,6 @@ def predict(
             stdout.print(f"Wrote {rows:,} rows to {out}.", highlight=False)
         return
     answer = workspace.predict(task, user, history=history, **filters)
-    if history is not None and as_of is not None:
-        say_left_out(history, parse_moment(as_of))
     if as_json:
         show(answer, True)
         return

@@ -33,16 +33,6 @@ def read_history(path: Path, schema: Schema, at: datetime) -> pl.DataFrame:
     return history_frame(rows, schema, str(path), at) if rows else empty(schema)
 
 
-def say_left_out(path: Path, as_of: datetime) -> None:
-    """Say in a line on stderr how many events of a history lie at or after the moment of its question, if any do."""
-    times = [event.get("time") for event in (_event(line, path, number) for number, line in _lines(path))]
-    moments = [parse_moment(time, f"{path}, event {n}") for n, time in enumerate(times, 1) if time is not None]
-    late = sum(moment >= as_of for moment in moments)
-    if late:
-        moment = as_of.isoformat().replace("+00:00", "Z")
-        say(f"{path}: {late} of {len(times)} events lie at or after {moment} and are left out.")
-
-
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The filled lines of a file, with their numbers."""
     try:

@@ -1,22 +1,28 @@
-"""The model that answers: the chosen one, fitted once more on the whole log.
+"""The models that answer: the chosen one, fitted once more on the whole log, and those of earlier moments beside it.
 
 What was chosen and confirmed before the cut learns, with the same settings, constants and epochs, from all events up to
 now; it has no test of its own. Questions as of an earlier moment go to the evaluated model, so that no answer is given
-by a model that has seen what came after.
+by a model that has seen what came after. For moments before its cut too, models of earlier cuts stand beside it, each
+for the time from its own cut to the next one's; such a model had less to learn from and never answers for now.
+
+models/current.json holds of each task `evaluated` and `live` (an id, or null), and `earlier`, a list of ids; it is
+missing in workspaces of before there were any.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from desireline.core.errors import DataError, UnknownModelError
+from desireline.core.errors import DataError, DesirelineError, UnknownModelError
 from desireline.core.files import read_json, write_json
 from desireline.core.processes import process_pool
+from desireline.core.progress import say
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.fit import fitted_again, side_by_side
-from desireline.selection.fitted import Fitted, Panel, load, save, settled_schema
+from desireline.selection.fitted import Fitted, Panel, check_settled, load, save, settled_schema
 from desireline.selection.panel import refitted_panel
 from desireline.sequences.prepared import iso, prepare
 from desireline.tasks.stages import whole_log
@@ -46,39 +52,111 @@ def _refit_saved(folder: Path, schema: Schema, name: str) -> str:
     return done.id
 
 
-def deploy(folder: Path, evaluated: Fitted, live: Fitted | None) -> None:
-    """Name the models that answer for a task: `live` from the log's end on, `evaluated` for moments before it."""
-    path = folder / "models" / "current.json"
-    current = read_json(path) if path.exists() else {}
+def take_up(folder: Path, schema: Schema, evaluated: Fitted, *, named: bool, refits: bool) -> bool:
+    """Let a model that was just evaluated answer: from now on, or for the time of its cut where that is an earlier one.
+
+    named : whether the user named the cut;  refits : whether it is fitted on the whole log to answer for now
+    Returns whether it answers from now on.
+    """
+    if not _is_earlier(folder, schema, evaluated, named):
+        if refits:
+            say("Fitting it on the whole log, to answer from now on.")
+        deploy(folder, evaluated, refit(folder, schema, evaluated) if refits else None)
+        return True
+    roles, at = _named(folder)[evaluated.task.name], evaluated.prepared.cut
     save(evaluated, folder / "models")
-    current[evaluated.task.name] = {"evaluated": evaluated.id, "live": None}
+    cuts = _cuts(folder, [roles["evaluated"], *roles.get("earlier", [])])
+    beside = [name for name, cut in cuts.items() if name != roles["evaluated"] and cut != at]
+    _name(folder, evaluated.task.name, roles | {"earlier": [*beside, evaluated.id]})
+    until = min(cut for cut in cuts.values() if cut > at)
+    say(
+        f"{roles['evaluated']}, of a later cut ({iso(cuts[roles['evaluated']])}), goes on answering for now; "
+        f"{evaluated.id} answers as of moments from {iso(at)} up to {iso(until)}."
+    )
+    return False
+
+
+def deploy(folder: Path, evaluated: Fitted, live: Fitted | None) -> None:
+    """Name the models that answer for a task: `live` from the log's end on, `evaluated` for moments before it.
+
+    Those that answered stay for the time before the cut of `evaluated`, where their own is earlier.
+    """
+    save(evaluated, folder / "models")
     if live is not None:
         save(live, folder / "models")
-        current[evaluated.task.name]["live"] = live.id
-    write_json(path, current)
+    roles = _named(folder).get(evaluated.task.name, {})
+    cuts = _cuts(folder, [*roles.get("earlier", []), roles.get("evaluated")])
+    earlier = [name for name, cut in cuts.items() if cut < evaluated.prepared.cut]
+    pair = {"evaluated": evaluated.id, "live": None if live is None else live.id}
+    _name(folder, evaluated.task.name, pair | {"earlier": earlier})
 
 
 def current(folder: Path, schema: Schema, task: str, as_of: datetime | None) -> Fitted:
-    """The model that answers for a task as of a moment (None: now).
+    """The model that answers for a task as of a moment (None: now): of those not fitted on later events the newest.
 
     Raises UnknownModelError when none was fitted, DataError when every one has learned from events after `as_of`.
     """
-    named = read_json(folder / "models" / "current.json").get(task) if is_answered(folder, task) else None
-    if named is None:
+    roles = _named(folder).get(task)
+    if roles is None:
         raise UnknownModelError(f"No model answers for {task} yet: run `desireline compare {folder} --task {task}`.")
-    candidates = [load(folder, schema, name) for name in (named["live"], named["evaluated"]) if name]
-    for fitted in candidates:
-        if as_of is None or fitted.prepared.cut <= as_of:
-            return fitted
-    earliest = min(f.prepared.cut for f in candidates)
+    names = [name for name in (roles["live"], roles["evaluated"], *roles.get("earlier", [])) if name]
+    cuts = _cuts(folder, names)
+    if as_of is None or not cuts:
+        return load(folder, schema, names[0])
+    allowed = [name for name, cut in cuts.items() if cut <= as_of]
+    if allowed:
+        return load(folder, schema, max(allowed, key=lambda name: cuts[name]))
     raise DataError(
-        f"As of {iso(as_of or earliest)} no model may answer: all have learned from later events, the earliest up "
-        f"to {iso(earliest)}. "
-        f"Run `desireline compare {folder} --task {task} --cut {iso(as_of or earliest)}` first."
+        f"As of {iso(as_of)} no model may answer: all have learned from later events, the earliest up "
+        f"to {iso(min(cuts.values()))}. "
+        f"Run `desireline compare {folder} --task {task} --cut {iso(as_of)}` first."
     )
 
 
 def is_answered(folder: Path, task: str) -> bool:
     """Whether a model answers for the task."""
+    return task in _named(folder)
+
+
+def _is_earlier(folder: Path, schema: Schema, evaluated: Fitted, named: bool) -> bool:
+    """Whether a model's cut lies before that of the one that answers, so that it must not take its place.
+
+    Where the user named no cut, the present model has to be able to answer still: after a change of the schema, or of
+    what the answers mean, the usual cut may lie before its own, and nothing else would ever answer again.
+    """
+    present = _named(folder).get(evaluated.task.name, {}).get("evaluated")
+    cut = _cuts(folder, [present]).get(present)
+    if cut is None:
+        return False
+    if not str(_info(folder, present)["protocol"]).startswith("temporal"):  # it knows no cut: it has read the whole log
+        cut = min(cut, EventStore(folder, schema).default_cut()) if named else evaluated.prepared.cut
+    if evaluated.prepared.cut >= cut:
+        return False
+    return named or _can_answer(folder, schema, present)
+
+
+def _can_answer(folder: Path, schema: Schema, name: str) -> bool:
+    try:
+        check_settled(schema, load(folder, schema, name))
+    except DesirelineError:
+        return False
+    return True
+
+
+def _named(folder: Path) -> dict[str, Any]:
     path = folder / "models" / "current.json"
-    return path.exists() and task in read_json(path)
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _name(folder: Path, task: str, roles: dict[str, Any]) -> None:
+    write_json(folder / "models" / "current.json", _named(folder) | {task: roles})
+
+
+def _cuts(folder: Path, names: list[str | None]) -> dict[str, datetime]:
+    """The cuts of those models that are still there."""
+    there = [name for name in names if name and (folder / "models" / name / "model.json").exists()]
+    return {name: datetime.fromisoformat(_info(folder, name)["cut"]) for name in there}
+
+
+def _info(folder: Path, name: str) -> dict[str, Any]:
+    return dict(read_json(folder / "models" / name / "model.json"))

@@ -115,12 +115,7 @@ def prepare(folder: Path, schema: Schema, at: datetime, until: datetime | None =
     Raises DataError when no event lies before `at`.
     """
     store = EventStore(folder, schema)
-    first = store.span()[0]
-    if at <= first:
-        raise DataError(
-            f"The cut {iso(at)} lies at or before the log's first event ({iso(first)}): nothing would be left to "
-            "learn from. Name a later one with --cut."
-        )
+    check_begun(folder, schema, at)
     key = f"{VERSION}|{store.version()}|{schema_digest(schema)}|{iso(at)}|{iso(until) if until else ''}"
     name = f"{at:%Y%m%dT%H%M%S}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     out = folder / "prepared" / name
@@ -140,6 +135,16 @@ def prepare(folder: Path, schema: Schema, at: datetime, until: datetime | None =
             }
             write_json(temporary / "meta.json", meta)
     return open_prepared(out, schema)
+
+
+def check_begun(folder: Path, schema: Schema, at: datetime) -> None:
+    """Raise DataError when no event lies before the cut `at`."""
+    first = EventStore(folder, schema).span()[0]
+    if at <= first:
+        raise DataError(
+            f"The cut {iso(at)} lies at or before the log's first event ({iso(first)}): nothing would be left to "
+            "learn from. Name a later one with --cut."
+        )
 
 
 def open_prepared(path: Path, schema: Schema) -> Prepared:

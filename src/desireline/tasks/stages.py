@@ -23,7 +23,7 @@ from desireline.core.errors import DataError
 from desireline.events.frame import content_hash
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
-from desireline.sequences.prepared import Prepared, iso, prepare, to_us
+from desireline.sequences.prepared import Prepared, check_begun, iso, prepare, to_us
 from desireline.sequences.ragged import TARGET, Sequences
 
 VERSIONS = {"temporal": "temporal/1", "leave-one-out": "leave-one-out/1"}
@@ -70,6 +70,7 @@ def _temporal(folder: Path, schema: Schema, at: datetime, earlier: datetime | No
             f"The cut {iso(at)} lies after the log's last event ({iso(last)}): nothing would be left to ask for. "
             "Name an earlier one with --cut."
         )
+    check_begun(folder, schema, at)
     # the earlier cut follows from the log before the cut alone, so that the future cannot move it
     earlier = earlier or EventStore(folder, schema).default_cut(at)
     validation = _asking("validation", prepare(folder, schema, earlier, at))
