@@ -140,9 +140,10 @@ def test_arguments_of_another_kind_are_refused_and_numbers_are_names(compared):
 
 def test_a_model_of_the_whole_log_has_no_test_and_says_where_to_look(compared):
     workspace, models = compared
-    live = next(m["id"] for m in workspace.models() if m["answers"] and m["id"] != models["recommend"].id)
+    named = json.loads((workspace.folder / "models" / "current.json").read_text())["recommend"]
+    assert named["evaluated"] == models["recommend"].id
     with pytest.raises(DataError, match="nothing is left to ask it"):
-        workspace.evaluate(live)
+        workspace.evaluate(named["live"])
 
 
 def test_one_answer_and_the_answer_for_all_are_the_same(compared, tmp_path):
