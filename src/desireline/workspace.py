@@ -273,9 +273,12 @@ class Workspace:
         but for recommend: that answers with what everybody does of late, and says so.
         """
         from desireline.selection.predict import answer
+        from desireline.tasks.answers import check_wishes
 
         at = self._asked_at(as_of)
         wishes = self._wishes(k, only_new, deny, stock)
+        if user is None and history is None:
+            raise SettingError("Name a user, give a history, or ask for all.")
         if history is not None:
             events = read_history(Path(history), self.schema, at)
             if events.height == 0 and task != "recommend":
@@ -285,11 +288,11 @@ class Workspace:
                 at = max(at, newest + timedelta(microseconds=1))
             elif late:
                 say(f"{history}: {late} of {events.height} events lie at or after {iso(at)} and are left out.")
-            return answer(self._model(task, as_of, model), events, "history", at, wishes, stranger=True)
-        if user is None:
-            raise SettingError("Name a user, give a history, or ask for all.")
-        events = self._events_of(str(user), at)  # before a model is loaded, or even trained, for nobody
-        return answer(self._model(task, as_of, model), events, str(user), at, wishes)
+        else:
+            events = self._events_of(str(user), at)  # before a model is loaded, or even trained, for nobody
+        fitted, name = self._model(task, as_of, model), "history" if history is not None else str(user)
+        check_wishes(wishes, fitted.prepared)
+        return answer(fitted, events, name, at, wishes, stranger=history is not None)
 
     def explain(self, task: str, user: str, *, as_of: Moment = None, model: str | None = None) -> Explanation:
         """Why the answer of a task for a user of the log is what it is; so far for churn.
@@ -416,9 +419,11 @@ class Workspace:
     ) -> int:
         """Write the answers for every user into a Parquet file, whole or not at all; returns the number of rows."""
         from desireline.selection.predict import answer_all
+        from desireline.tasks.answers import check_wishes
 
         fitted, at = self._answering(task, as_of, model)
         wishes = self._wishes(k, only_new, deny, stock)
+        check_wishes(wishes, fitted.prepared)
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, parts = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.parts")
@@ -467,13 +472,9 @@ class Workspace:
 
     def models(self) -> list[dict[str, Any]]:
         """What `models/` holds, with a mark at those that answer."""
-        path = self.folder / "models" / "current.json"
-        current = read_json(path) if path.exists() else {}
-        answering = {
-            name
-            for roles in current.values()
-            for name in (roles["evaluated"], roles["live"], *roles.get("earlier", []))
-        }
+        from desireline.selection.answering import ids_of, roles_of
+
+        answering = {name for roles in roles_of(self.folder).values() for name in ids_of(roles)}
         found = [read_json(p) for p in sorted((self.folder / "models").glob("*/model.json"))]
         return [
             {key: m[key] for key in ("id", "task", "name", "kind", "cut", "seed", "protocol")}
@@ -483,10 +484,11 @@ class Workspace:
 
     def answered_tasks(self) -> list[str]:
         """The tasks for which a model answers."""
-        from desireline.selection import deploy
+        from desireline.selection.answering import roles_of
         from desireline.tasks import TASKS
 
-        return [task for task in TASKS if deploy.is_answered(self.folder, task)]
+        answered = roles_of(self.folder)
+        return [task for task in TASKS if task in answered]
 
     def results(self) -> list[Result]:
         """The kept tables of fit and compare."""

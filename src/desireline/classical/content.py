@@ -57,10 +57,8 @@ class Content:
         self.popular = shares(train, items)
 
     def _index(self, about: csr_array) -> None:
-        self.about, self.holders = (
-            narrow(about),
-            narrow(csr_array(about.T.tocsr())),
-        )  # [items, terms] and [terms, items]
+        self.about = narrow(about)  # [items, terms]
+        self.holders = narrow(csr_array(about.T.tocsr()))  # [terms, items]
 
     def score(self, asked: Histories) -> NDArray[np.float32]:
         rank = age_rank(asked)

@@ -61,6 +61,7 @@ def ingest(folder: Path, schema: Schema, texts: Sequence[str]) -> Counts:
         remove_stray(store.path)
         known = store.ids()
         refuse_reread(store.path, schema, sources, known)
+        keep_mapping(store.path, schema)
         counts: dict[str, dict[str, int]] = {}
         for source in sources:
             counts[source.name], known = _ingest_one(folder, schema, store, source, known)
@@ -96,8 +97,6 @@ def _ingest_one(
                 if writing:
                     writing.result()
                 quarantine.add(source.name, rejected)
-                if events.height:
-                    keep_mapping(store.path, schema)
                 writing = writer.submit(store.append, new)
                 counts["read"] += events.height + rejected.height
                 counts["stored"] += new.height

@@ -45,8 +45,6 @@ class EventStore:
         """Store an event frame, all of it or nothing. Raises StoreError when the disk refuses."""
         if events.height == 0:
             return
-        if self.exists():
-            self._check_kinds(self._table())
         delta.append(self.path, _arranged(events.select(list(self.columns))))
 
     def version(self) -> str:

@@ -4,9 +4,6 @@ What was chosen and confirmed before the cut learns, with the same settings, con
 now; it has no test of its own. Questions as of an earlier moment go to the evaluated model, so that no answer is given
 by a model that has seen what came after. For moments before its cut too, models of earlier cuts stand beside it, each
 for the time from its own cut to the next one's; such a model had less to learn from and never answers for now.
-
-models/current.json holds of each task `evaluated` and `live` (an id, or null), and `earlier`, a list of ids; it is
-missing in workspaces of before there were any.
 """
 
 from __future__ import annotations
@@ -16,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from desireline.core.errors import DataError, DesirelineError, UnknownModelError
-from desireline.core.files import read_json, write_json
+from desireline.core.files import read_json
 from desireline.core.processes import process_pool
 from desireline.core.progress import say
 from desireline.events.store import EventStore
 from desireline.schema.model import Schema
+from desireline.selection.answering import ids_of, put_roles, roles_of
 from desireline.selection.fit import fitted_again, side_by_side
 from desireline.selection.fitted import Fitted, Panel, check_settled, load, save, settled_schema
 from desireline.selection.panel import refitted_panel
@@ -63,11 +61,11 @@ def take_up(folder: Path, schema: Schema, evaluated: Fitted, *, named: bool, ref
             say("Fitting it on the whole log, to answer from now on.")
         deploy(folder, evaluated, refit(folder, schema, evaluated) if refits else None)
         return True
-    roles, at = _named(folder)[evaluated.task.name], evaluated.prepared.cut
+    roles, at = roles_of(folder)[evaluated.task.name], evaluated.prepared.cut
     save(evaluated, folder / "models")
     cuts = _cuts(folder, [roles["evaluated"], *roles.get("earlier", [])])
     beside = [name for name, cut in cuts.items() if name != roles["evaluated"] and cut != at]
-    _name(folder, evaluated.task.name, roles | {"earlier": [*beside, evaluated.id]})
+    put_roles(folder, evaluated.task.name, roles | {"earlier": [*beside, evaluated.id]})
     until = min(cut for cut in cuts.values() if cut > at)
     say(
         f"{roles['evaluated']}, of a later cut ({iso(cuts[roles['evaluated']])}), goes on answering for now; "
@@ -84,11 +82,11 @@ def deploy(folder: Path, evaluated: Fitted, live: Fitted | None) -> None:
     save(evaluated, folder / "models")
     if live is not None:
         save(live, folder / "models")
-    roles = _named(folder).get(evaluated.task.name, {})
+    roles = roles_of(folder).get(evaluated.task.name, {})
     cuts = _cuts(folder, [*roles.get("earlier", []), roles.get("evaluated")])
     earlier = [name for name, cut in cuts.items() if cut < evaluated.prepared.cut]
     pair = {"evaluated": evaluated.id, "live": None if live is None else live.id}
-    _name(folder, evaluated.task.name, pair | {"earlier": earlier})
+    put_roles(folder, evaluated.task.name, pair | {"earlier": earlier})
 
 
 def current(folder: Path, schema: Schema, task: str, as_of: datetime | None) -> Fitted:
@@ -96,10 +94,10 @@ def current(folder: Path, schema: Schema, task: str, as_of: datetime | None) -> 
 
     Raises UnknownModelError when none was fitted, DataError when every one has learned from events after `as_of`.
     """
-    roles = _named(folder).get(task)
+    roles = roles_of(folder).get(task)
     if roles is None:
         raise UnknownModelError(f"No model answers for {task} yet: run `desireline compare {folder} --task {task}`.")
-    names = [name for name in (roles["live"], roles["evaluated"], *roles.get("earlier", [])) if name]
+    names = ids_of(roles)
     cuts = _cuts(folder, names)
     if as_of is None or not cuts:
         return load(folder, schema, names[0])
@@ -115,7 +113,7 @@ def current(folder: Path, schema: Schema, task: str, as_of: datetime | None) -> 
 
 def is_answered(folder: Path, task: str) -> bool:
     """Whether a model answers for the task."""
-    return task in _named(folder)
+    return task in roles_of(folder)
 
 
 def _is_earlier(folder: Path, schema: Schema, evaluated: Fitted, named: bool) -> bool:
@@ -124,7 +122,7 @@ def _is_earlier(folder: Path, schema: Schema, evaluated: Fitted, named: bool) ->
     Where the user named no cut, the present model has to be able to answer still: after a change of the schema, or of
     what the answers mean, the usual cut may lie before its own, and nothing else would ever answer again.
     """
-    present = _named(folder).get(evaluated.task.name, {}).get("evaluated")
+    present = roles_of(folder).get(evaluated.task.name, {}).get("evaluated")
     cut = _cuts(folder, [present]).get(present)
     if cut is None:
         return False
@@ -141,15 +139,6 @@ def _can_answer(folder: Path, schema: Schema, name: str) -> bool:
     except DesirelineError:
         return False
     return True
-
-
-def _named(folder: Path) -> dict[str, Any]:
-    path = folder / "models" / "current.json"
-    return dict(read_json(path)) if path.exists() else {}
-
-
-def _name(folder: Path, task: str, roles: dict[str, Any]) -> None:
-    write_json(folder / "models" / "current.json", _named(folder) | {task: roles})
 
 
 def _cuts(folder: Path, names: list[str | None]) -> dict[str, datetime]:

@@ -32,7 +32,6 @@ from desireline.tasks.answers import (
     asked_by_nobody,
     asked_now,
     barred,
-    check_wishes,
     item_lists,
     next_event_answer,
     recommendation,
@@ -69,8 +68,6 @@ def answer(
             return answer_once(fitted, history, user, as_of)
         found = look(fitted.prepared.workspace, fitted, as_of)
         return answer_of(found, str(history["user"][0]), as_of)
-    if fitted.task.name == Recommend.name:
-        check_wishes(wishes, fitted.prepared)
     sequences, event_ids = encode_with_ids(history, fitted.prepared)
     questions = asked_now(sequences, to_us(as_of))
     if len(questions) == 0 and stranger and fitted.task.name == Recommend.name:
@@ -145,8 +142,6 @@ def answer_all(folder: Path, fitted: Fitted, as_of: datetime, wishes: Wishes) ->
     if fitted.task.name == Anomaly.name:
         yield answers_of(folder, look(folder, fitted, as_of), fitted, as_of)
         return
-    if fitted.task.name == Recommend.name:
-        check_wishes(wishes, fitted.prepared)
     store = EventStore(folder, fitted.prepared.schema)
     for history in histories_before(store, as_of, f"{fitted.task.name}: answering"):
         questions = asked_now(encode_events(history, fitted.prepared), to_us(as_of))

@@ -25,29 +25,28 @@ PROPOSED = 40  # items that each source proposes for a question
 WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)  # of a source beside the first one's 1
 
 
-def log_shares(scores: NDArray[np.float32], temperature: float | None) -> NDArray[np.float32]:
-    """float32 [Q, items]: scores [Q, items] as log shares of the catalogue.
-
-    temperature : of a network's cosines; None: scores that are 0 or more where they mean something
-    """
-    return mean_log_shares([scores], [temperature])
-
-
 def mean_log_shares(scores: Sequence[NDArray[np.float32]], temperatures: Sequence[float | None]) -> NDArray[np.float32]:
-    """float32 [Q, items]: the mean of the log shares of several models' scores, [Q, items] each."""
+    """float32 [Q, items]: the mean of the log shares of several models' scores, [Q, items] each.
+
+    A few rows at a time, in the processor's cache.
+    """
     out = np.empty_like(scores[0])
 
     def run(lo: int, hi: int) -> None:
-        line = _log_shares(scores[0][lo:hi], temperatures[0])
+        line = log_shares(scores[0][lo:hi], temperatures[0])
         for more, temperature in zip(scores[1:], temperatures[1:], strict=True):
-            line += _log_shares(more[lo:hi], temperature)
+            line += log_shares(more[lo:hi], temperature)
         np.divide(line, np.float32(len(scores)), out=out[lo:hi])
 
     over_lines(out.shape, run)
     return out
 
 
-def _log_shares(scores: NDArray[np.float32], temperature: float | None) -> NDArray[np.float32]:
+def log_shares(scores: NDArray[np.float32], temperature: float | None) -> NDArray[np.float32]:
+    """float32 [Q, items]: scores [Q, items] as log shares of the catalogue.
+
+    temperature : of a network's cosines; None: scores that are 0 or more where they mean something
+    """
     if temperature is None:
         shares = np.maximum(scores, 0)
         shares[:, :FIRST] = 0
