@@ -8,6 +8,7 @@ for the time from its own cut to the next one's; such a model had less to learn 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def _can_answer(folder: Path, schema: Schema, name: str) -> bool:
     return True
 
 
-def _cuts(folder: Path, names: list[str | None]) -> dict[str, datetime]:
+def _cuts(folder: Path, names: Sequence[str | None]) -> dict[str, datetime]:
     """The cuts of those models that are still there."""
     there = [name for name in names if name and (folder / "models" / name / "model.json").exists()]
     return {name: datetime.fromisoformat(_info(folder, name)["cut"]) for name in there}
