@@ -9,7 +9,9 @@ and beauty's window of 50), stop early on validation, and run on a CUDA card whe
 The shuffle test (after Klenitskiy et al. 2024, arXiv 2408.12008): a network learns from histories whose events are
 shuffled within each user, and is asked with such histories. What it then loses is what the order was worth; a log where
 it loses nothing gives a sequence model nothing to find. Under one cut only events before it are shuffled: what comes
-after it is asked for one by one, and keeps its order. Writes benchmarks/results/encoders.json.
+after it is asked for one by one, and keeps its order. Writes benchmarks/results/encoders.json after each network: first
+come the first seed of all encoders and their shuffled networks, so that a run that is ended leaves a table of fewer
+seeds.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ def run(fit: Fit) -> dict[str, Any]:
 
 
 def fits(name: str, encoders: list[str], seeds: int, epochs: int, quick: bool) -> Iterator[Fit]:
-    """All networks of one set; its log is ingested and prepared before the first of them."""
+    """All networks of one set, a seed of all encoders at a time; its log is ingested and prepared before."""
     folder, plan = ROOT / ".bench" / "encoders" / name, SETS[name]
     shutil.rmtree(folder, ignore_errors=True)
     workspace, _ = init_workspace(folder, source=plan["source"]())
@@ -128,9 +130,8 @@ def fits(name: str, encoders: list[str], seeds: int, epochs: int, quick: bool) -
     ).schema
     at, protocol = workspace.store.default_cut(), plan.get("protocol", "temporal")
     stages(folder, schema, protocol, at)
-    for encoder in encoders:
-        yield from (Fit(name, folder, schema, protocol, at, encoder, seed, False) for seed in range(seeds))
-        yield Fit(name, folder, schema, protocol, at, encoder, SHUFFLE, True)
+    for seed, mixed in [(0, False), (SHUFFLE, True), *((seed, False) for seed in range(1, seeds))]:
+        yield from (Fit(name, folder, schema, protocol, at, encoder, seed, mixed) for encoder in encoders)
 
 
 def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -161,11 +162,22 @@ def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def older(ran: set[str]) -> list[dict[str, Any]]:
-    """What is recorded of sets that do not run now."""
-    path = RESULTS / "encoders.json"
+def write(ran: list[dict[str, Any]], begun: dict[str, Any]) -> None:
+    """Record these networks beside what was recorded of sets that they are not of."""
+    path, sets = RESULTS / "encoders.json", {one["name"] for one in ran}
     recorded = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
-    return [one for one in recorded if one["name"] not in ran]
+    details = [*(one for one in recorded if one["name"] not in sets), *ran]
+    notes = [
+        "Networks are trained side by side, as many as `side by side` says, whose targets/s and seconds therefore "
+        "share the device; equal settings within a set, at most `epochs at most`, early stopping on validation.",
+        "NDCG@10 and HR@10: mean and deviation over seeds; `± users`: half the widest 95 % interval over users.",
+        "`shuffled`: a network (seed 0) that learnt from and was asked with shuffled histories; `order is worth`: "
+        "what it loses of seed 0's NDCG@10.",
+        "Published: arXiv 2508.06450, the same sequences and protocol.",
+    ]
+    command = " ".join(["python -m benchmarks.encoders", *sys.argv[1:]])
+    result = {"title": "Encoders alone", "command": command, "rows": table(details)}
+    record("encoders", {"machine": begun, **result, "details": details, "notes": notes})
 
 
 def main() -> None:
@@ -188,27 +200,16 @@ def main() -> None:
         for fit in wanted:
             fit.schema.train.threads = 1
         jobs = options.jobs or side_by_side(wanted[0].schema)
+        told = {"epochs at most": options.epochs, "side by side": jobs, "commit": begun["commit"]}
         with process_pool(min(jobs, len(wanted))) as pool:
             for one in pool.map(run, wanted):
                 sys.stderr.write(f"{json.dumps(one)}\n")
-                done.append(one | {"epochs at most": options.epochs, "side by side": jobs})
+                done.append(one | told)
+                if not options.quick:
+                    write(done, begun)
     if not done:
         sys.exit("The data of none of these sets are there.")
-    rows = table(done if options.quick else [*older({one["name"] for one in done}), *done])
-    if not options.quick:
-        notes = [
-            "Networks are trained side by side, as many as `side by side` says, whose targets/s and seconds therefore "
-            "share the device; equal settings within a set, at most `epochs at most`, early stopping on validation.",
-            "NDCG@10 and HR@10: mean and deviation over seeds; `± users`: half the widest 95 % interval over users.",
-            "`shuffled`: a network (seed 0) that learnt from and was asked with shuffled histories; `order is worth`: "
-            "what it loses of seed 0's NDCG@10.",
-            "Published: arXiv 2508.06450, the same sequences and protocol.",
-        ]
-        details = [*older({one["name"] for one in done}), *done]
-        command = " ".join(["python -m benchmarks.encoders", *sys.argv[1:]])
-        result = {"title": "Encoders alone", "command": command, "rows": rows}
-        record("encoders", {"machine": begun, **result, "details": details, "notes": notes})
-    show(rows, options.json)
+    show(table(done), options.json)
 
 
 if __name__ == "__main__":  # by its own name, so that other processes find its functions

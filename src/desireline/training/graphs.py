@@ -6,8 +6,10 @@ leaves the card idle. A CUDA graph launches all of a pass at once.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -61,8 +63,26 @@ class Replayed:
         samples = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         aliases = [w.detach().requires_grad_(w.requires_grad) for w in weights]
         self._pool = self._pool or torch.cuda.graph_pool_handle()  # graphs of one module are never in use at once
-        made = torch.cuda.make_graphed_callables(whole, (*samples, *aliases), allow_unused_input=True, pool=self._pool)
+        with _undisturbed():
+            made = torch.cuda.make_graphed_callables(
+                whole, (*samples, *aliases), allow_unused_input=True, pool=self._pool
+            )
         return lambda *given: cast(Tensor, made(*given, *weights))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """While a pass is recorded Python collects no garbage: what it frees of an earlier network's graphs would end the
+    recording. And PyTorch is not to warn of the streams of its own warm-up, whose gradients nobody adds up."""
+    collects = gc.isenabled()
+    gc.disable()
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    try:
+        yield
+    finally:
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)
+        if collects:
+            gc.enable()
 
 
 def rounded(size: int) -> int:

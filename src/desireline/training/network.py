@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -102,8 +103,10 @@ class Network(nn.Module):
         return self._replayed[name]
 
     def release(self) -> None:
-        """Forget what a card recorded for training, and give its memory back."""
-        self._replayed.clear()
+        """Forget what a card recorded for training, and give its memory back: graphs hold themselves in circles."""
+        if self._replayed:
+            self._replayed.clear()
+            gc.collect()
 
     @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
