@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from desireline.tasks.anomaly import cards
-from desireline.tasks.anomaly.cards import NORMAL, Normal, written
+from desireline.tasks.anomaly.cards import ALL_TOGETHER, NORMAL, Normal, kind_scores, written
 from desireline.tasks.anomaly.fact import KINDS, Fact
 from desireline.tasks.anomaly.suspicion import BANDS, Suspicion
 from desireline.tasks.anomaly.task import bands
@@ -66,3 +66,25 @@ def test_an_account_counts_once_in_its_band_however_many_seeds_judged_it():
     assert [band["from"] for band in once] == list(BANDS)
     assert [band["accounts"] for band in once] == [1, 0, 0, 2, 0, 0, 1]
     assert [band["planted"] for band in once] == [0, 0, 0, 1, 0, 0, 1]
+
+
+def test_where_no_fact_is_telling_the_rarest_of_all_kinds_are_named():
+    own = {"usual": 0.9, "third": 0.2, "rarest": 0.06, "unmeasured": np.nan, "second": 0.1, "fourth": 0.28}
+    rare = {name: np.append(p, np.full(99, 0.5)) for name, p in own.items()}  # of a hundred accounts
+    kinds = np.full((100, len(KINDS)), 0.5)
+    kinds[0, 2] = 0.2
+    found = Suspicion(kinds, np.full(100, 0.01), rare, pl.DataFrame(rare))
+    known = {name: Fact(("review",), "high", name, "share", f"why {name}") for name in rare}
+    told = kind_scores(found, 0, known, lambda row, name: [len(name)], {})
+    assert told[0].kind == list(KINDS)[2]
+    assert told[0].reasons == [
+        f"{ALL_TOGETHER}. The rarest:",
+        "rarest (1 in 17 of accounts as active)",
+        "second (1 in 10 of accounts as active)",
+        "third (1 in 5.0 of accounts as active)",
+    ]
+    assert told[0].evidence == [6, 5]
+    assert told[0].clears == ["why rarest", "why second", "why third"]
+    assert all(kind.reasons == [] for kind in told[1:])
+    calm = Suspicion(kinds, np.full(100, 0.2), rare, found.measures)
+    assert all(kind.reasons == [] for kind in kind_scores(calm, 0, known, lambda row, name: [], {}))

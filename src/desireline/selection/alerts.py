@@ -25,7 +25,7 @@ from desireline.core.errors import SettingError
 from desireline.core.files import read_json, write_json
 from desireline.evaluation.result import Result
 from desireline.selection.suspects import SUSPECT, Look, keep_labels
-from desireline.tasks.anomaly.cards import Nearest
+from desireline.tasks.anomaly.cards import ALL_TOGETHER, Nearest
 from desireline.tasks.anomaly.peers import LEAST
 from desireline.tasks.anomaly.suspicion import BANDS, false_discoveries
 
@@ -195,7 +195,7 @@ def _card(found: Look, line: Line, rate: float, known: Precision | None, audit: 
     if audit:
         reasons = ["drawn at random, so that what the queue misses can be estimated", *reasons]
     elif not reasons:
-        reasons = ["no single measure stands out; all together do" if line.p_value < SUSPECT else "nothing stands out"]
+        reasons = [ALL_TOGETHER if line.p_value < SUSPECT else "nothing stands out"]
     return Alert(
         line.id,
         line.kind,

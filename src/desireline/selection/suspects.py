@@ -34,7 +34,7 @@ from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.fitted import Fitted
 from desireline.sequences.prepared import iso
-from desireline.tasks.anomaly.cards import EVIDENCE, AnomalyAnswer, KindScore, Normal, kind_scores, telling
+from desireline.tasks.anomaly.cards import EVIDENCE, AnomalyAnswer, KindScore, Normal, kind_scores, telling, together
 from desireline.tasks.anomaly.fact import KINDS, Evidence
 from desireline.tasks.anomaly.facts import FACTS, evidence_of
 from desireline.tasks.anomaly.groups import Group
@@ -212,7 +212,8 @@ def _made(fitted: Fitted, begin: datetime, as_of: datetime, verdicts: pl.DataFra
     told, nearest, normal = {}, {}, Normal.of(found)
     for row, kinds in zip(rows.tolist(), _told(fitted, questions, found, rows.tolist()), strict=True):
         told[named[row]] = [asdict(kind) for kind in kinds]
-        near = normal.nearest(row, telling(found, row, kinds[0].kind, KNOWN), KNOWN, named)
+        names = telling(found, row, kinds[0].kind, KNOWN) or together(found, row)
+        near = normal.nearest(row, names, KNOWN, named)
         if near is not None:
             nearest[named[row]] = asdict(near)
     groups = [_group(questions, group) for group in scanned.groups]

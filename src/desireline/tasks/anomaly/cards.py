@@ -19,6 +19,8 @@ from desireline.tasks.anomaly.suspicion import Suspicion
 REASONS = 5  # on a card
 TELLING = 0.05  # a fact as rare as that among peers is a reason
 EVIDENCE = 50  # events on a card
+TOGETHER = 3  # facts on the card of an account of which none is telling
+ALL_TOGETHER = "no single measure stands out; all together do"
 NORMAL = 0.3  # p-value from which an account counts as a normal case
 DIFFERS = 3  # facts in which a suspect differs from the nearest normal case
 MOST_NORMAL = 2_000  # normal accounts that a suspect is held against: of more, every so-manieth
@@ -65,7 +67,8 @@ def kind_scores(
 ) -> list[KindScore]:
     """Every kind's score of one account, the most suspicious first; facts and events where one is telling.
 
-    A kind is made of all its measures together, so one may be suspected where no fact is telling.
+    A kind is made of all its measures together, so one may be suspected where no fact is telling: the likeliest kind of
+    such an account then names the rarest of all its facts.
 
     extra : kind -> reasons from elsewhere (groups), which come first
     """
@@ -75,6 +78,11 @@ def kind_scores(
         names = telling(found, row, kind, known) if p < TELLING else []
         reasons = [*extra.get(kind, []), *(in_words(found, row, name, known[name]) for name in names)]
         ids = [event for name in names for event in evidence(row, name)]
+        if not reasons and column == found.kinds[row].argmin() and found.p_value[row] < TELLING:
+            names = together(found, row)
+            reasons = [f"{ALL_TOGETHER}. The rarest:" if names else ALL_TOGETHER]
+            reasons += [in_words(found, row, name, known[name]) for name in names]
+            ids = [event for name in names for event in evidence(row, name)]
         clears = list(dict.fromkeys(known[name].clears for name in names))
         told.append(
             KindScore(kind, 0.0 - np.log10(p).item(), list(dict.fromkeys(ids))[:EVIDENCE], reasons[:REASONS], clears)
@@ -87,6 +95,12 @@ def telling(found: Suspicion, row: int, kind: str, known: Mapping[str, Fact]) ->
     own = {name: float(p[row]) for name, p in found.rarities.items() if kind in known[name].kinds}
     rare = [name for name, p in own.items() if p < TELLING]
     return sorted(rare, key=lambda name: own[name])[:REASONS]
+
+
+def together(found: Suspicion, row: int) -> list[str]:
+    """Of an account of which no fact is telling the rarest facts of all kinds, none that every third peer has."""
+    rare = sorted((float(p[row]), name) for name, p in found.rarities.items() if p[row] < NORMAL)
+    return [name for _, name in rare[:TOGETHER]]
 
 
 def in_words(found: Suspicion, row: int, name: str, fact: Fact) -> str:
