@@ -10,6 +10,7 @@ import polars.testing
 import pytest
 
 from desireline.events.cut import cut
+from desireline.graphs.covisits import neighbours
 from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import (
     AliasSpec,
@@ -154,13 +155,16 @@ def test_the_number_of_workers_and_parts_changes_no_byte(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("poison", POISONS)
 def test_the_item_graph_sees_only_what_lies_before_the_cut(tmp_path, poison):
-    vectors = []
+    vectors, near = [], []
     for name, rows in {"clean": log(), "poisoned": POISONS[poison](log())}.items():
         held = open_prepared(prepared(tmp_path, name, rows), SCHEMA)
-        histories = training_histories(held.before, held.cut_us)
-        vectors.append(spectral_vectors(histories, len(held.vocabularies["item"]), 4, 0))
+        histories, items = training_histories(held.before, held.cut_us), len(held.vocabularies["item"])
+        vectors.append(spectral_vectors(histories, items, 4, 0))
+        near.append(np.stack(neighbours(histories, items, 3)))
     assert np.isfinite(vectors[0]).any()
+    assert near[0].any()
     np.testing.assert_array_equal(*vectors)
+    np.testing.assert_array_equal(*near)
 
 
 def panels_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str, np.ndarray]:

@@ -78,6 +78,14 @@ def test_a_saved_model_gives_the_figures_that_its_table_has(compared):
         assert again.metrics[model.result.primary].value == pytest.approx(row.metrics[model.result.primary].value), task
 
 
+def test_a_model_that_reads_neighbours_keeps_them(retail_slice):
+    workspace = retail_slice(80).with_settings(SMALL | {"neighbours": "3"})
+    model = workspace.fit("recommend", "gnn")
+    row = next(row for row in model.result.rows if row.name == "gnn")
+    assert workspace.evaluate(model.id).rows[0].metrics["NDCG@10"] == row.metrics["NDCG@10"]
+    assert model.fitted.predictor.embedding.near.any()
+
+
 def test_a_result_comes_back_from_its_json(compared):
     _, models = compared
     for model in models.values():

@@ -42,9 +42,10 @@ class Inputs:
 class EventEmbedding(nn.Module):
     """Event vectors [..., d] from columns [...]; the item table is shared with the item head."""
 
-    item_of: dict[str, Tensor]
+    near: Tensor
+    near_share: Tensor
 
-    def __init__(self, inputs: Inputs, d_model: int, dropout: float) -> None:
+    def __init__(self, inputs: Inputs, d_model: int, dropout: float, neighbours: int = 0) -> None:
         super().__init__()
         self.timed = inputs.timed
         self.items = nn.Embedding(inputs.items, d_model, padding_idx=0)
@@ -57,6 +58,11 @@ class EventEmbedding(nn.Module):
         )
         for name, (_, of_item) in inputs.item_fields.items():
             self.register_buffer(f"of_item_{name}", torch.tensor(of_item, dtype=torch.int64))
+        if neighbours:  # of each item in the co-visit graph, and their shares
+            self.register_buffer("near", torch.zeros(inputs.items, neighbours, dtype=torch.int32))
+            self.register_buffer("near_share", torch.zeros(inputs.items, neighbours))
+            self.around_item = nn.Linear(d_model, d_model, bias=False)
+        self.neighbours = neighbours
         self.gap = nn.Linear(1 + 2 * FREQUENCIES, d_model)
         self.calendar = nn.Linear(4, d_model, bias=False)
         self.norm = nn.LayerNorm(d_model)
@@ -78,6 +84,11 @@ class EventEmbedding(nn.Module):
         with torch.no_grad():
             weight[known.to(weight.device)] = START * found[known].to(weight.device)
 
+    def start_neighbours(self, ids: NDArray[np.int32], shares: NDArray[np.float32]) -> None:
+        """Take each item's neighbours [items, neighbours] and their shares, as `graphs.covisits.neighbours` gives."""
+        self.near.copy_(torch.from_numpy(ids))
+        self.near_share.copy_(torch.from_numpy(shares))
+
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """Vectors [n, d] of items `ids` [n], or of the whole catalogue in the order of ids."""
         vectors = self.items.weight if ids is None else self.items(ids)
@@ -91,8 +102,17 @@ class EventEmbedding(nn.Module):
         return self.around(self.items_at(columns["item"]), columns)
 
     def items_at(self, ids: Tensor) -> Tensor:
-        """Vectors [..., d] of items `ids` [...]."""
-        return self.item_vectors(ids.flatten()).view(*ids.shape, -1)
+        """Vectors [..., d] of the items `ids` [...] of events.
+
+        Where neighbours are read, each gains a projection of the mean of its neighbours in the graph of all histories:
+        the global graph of GCE-GNN (Wang et al. 2020, arXiv 2106.05081), with the graph's shares as the attention.
+        """
+        flat = ids.flatten()
+        vectors = self.item_vectors(flat)
+        if self.neighbours:
+            mean = (self.items(self.near[flat].long()) * self.near_share[flat][..., None]).sum(dim=1)
+            vectors = vectors + self.around_item(mean)
+        return vectors.view(*ids.shape, -1)
 
     def around(self, items: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
         """Event vectors [..., d] of events whose items' vectors [..., d] are given."""

@@ -118,6 +118,9 @@ class EncoderSettings(_Strict):
     items: Literal["spectral", "random"] = Field(
         "spectral", description="item vectors begin from the graph of items that stand near each other, or at random"
     )
+    neighbours: int = Field(
+        0, ge=0, description="items of the graph of items that stand near each other, whose mean an event's item gains"
+    )
     gate: bool = Field(False, description="transformer: scale each branch by a learnt gate of its input (LiGR)")
 
 

@@ -22,8 +22,10 @@ from torch import Tensor
 from desireline.core.processes import process_pool
 from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
+from desireline.evaluation.queries import Histories
+from desireline.graphs.covisits import neighbours
 from desireline.graphs.spectral import spectral_vectors
-from desireline.schema.model import Schema
+from desireline.schema.model import EncoderSettings, Schema
 from desireline.selection.fitted import Fitted, describe, new_network, settings_of, settled_schema, taught
 from desireline.sequences.batches import Batch, batches
 from desireline.sequences.prepared import open_prepared
@@ -135,9 +137,7 @@ def train_network(
     train_on = teacher.read(stage.train, schema)
     labels = teacher.labels(train_on, stage.end_us, schema)
     teacher.start(network, labels)
-    if schema.encoder.items == "spectral":
-        histories = training_histories(train_on, stage.from_us)
-        network.embedding.start_items(spectral_vectors(histories, network.inputs.items, schema.encoder.d_model, seed))
+    _start_items(network, training_histories(train_on, stage.from_us), schema.encoder, seed)
     if frozen:
         for parameter in network.encoder.parameters():
             parameter.requires_grad = False
@@ -243,6 +243,15 @@ def asked_of(task: Task, network: Network, stage: Stage, schema: Schema) -> Meas
 
 def _weights(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+
+
+def _start_items(network: Network, histories: Histories, settings: EncoderSettings, seed: int) -> None:
+    """What the co-visit graph of the histories tells of items: where their vectors begin, who their neighbours are."""
+    items = network.inputs.items
+    if settings.items == "spectral":
+        network.embedding.start_items(spectral_vectors(histories, items, settings.d_model, seed))
+    if settings.neighbours:
+        network.embedding.start_neighbours(*neighbours(histories, items, settings.neighbours))
 
 
 def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:

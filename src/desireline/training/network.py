@@ -56,7 +56,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs = inputs
-        self.embedding = EventEmbedding(inputs, settings.d_model, settings.dropout)
+        self.embedding = EventEmbedding(inputs, settings.d_model, settings.dropout, settings.neighbours)
         self.encoder = ENCODERS[encoder](settings)
         self.heads = heads
         self.length = settings.length
