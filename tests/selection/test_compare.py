@@ -86,6 +86,14 @@ def test_a_model_that_reads_neighbours_keeps_them(retail_slice):
     assert model.fitted.predictor.embedding.near.any()
 
 
+def test_the_last_positions_of_prefixes_are_as_many_targets(retail_slice):
+    workspace = retail_slice(80).with_settings(SMALL)
+    every, last = (workspace.with_settings({"positions": p}).fit("recommend", "gru") for p in ("every", "last"))
+    rows = [next(row for row in model.result.rows if row.name == "gru") for model in (every, last)]
+    assert rows[0].metrics["NDCG@10"] != rows[1].metrics["NDCG@10"]
+    assert every.result.training["targets"] == last.result.training["targets"]
+
+
 def test_a_result_comes_back_from_its_json(compared):
     _, models = compared
     for model in models.values():

@@ -41,6 +41,21 @@ def test_every_event_stands_in_one_window_an_epoch(layout, counts, length, token
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed"])
+@given(counts=st.lists(st.integers(0, 30), max_size=20), length=st.integers(2, 20), tokens=st.integers(16, 100))
+def test_every_event_ends_one_prefix_an_epoch(layout, counts, length, tokens):
+    sequences = ragged(counts)
+    ends = []
+    for batch in batches(sequences, layout, length, tokens, seed=5, epoch=1, each_prefix=True):
+        for index, start, last in zip(batch.index.tolist(), batch.start.tolist(), batch.last.tolist(), strict=True):
+            for place in np.flatnonzero(last):
+                window = index[start[place] : place + 1]
+                own = sequences.offsets[np.searchsorted(sequences.offsets, index[place], side="right") - 1]
+                assert window == list(range(max(own, index[place] + 1 - length), index[place] + 1))
+                ends.append(index[place])
+    assert sorted(ends) == list(range(sum(counts)))
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed"])
 def test_padding_stays_under_five_percent_on_heavy_tails(layout):
     rng = np.random.default_rng(0)
     sequences = ragged(np.minimum(rng.zipf(1.4, 20_000), 5_000).tolist())

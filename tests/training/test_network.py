@@ -56,6 +56,20 @@ def test_states_as_of_places_equal_those_of_each_history_read_alone(encoder, len
     torch.testing.assert_close(found, torch.stack(expected).detach(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("encoder", sorted(ENCODERS))
+def test_the_last_of_each_prefix_is_read_as_every_position_is(encoder):
+    sequences = sequences_of([12, 1, 7, 3], 0)
+    settings = EncoderSettings(d_model=8, layers=2, heads=2, length=12)
+    network = Network(Inputs(ITEMS, TYPES), encoder, settings, nn.Identity()).eval()
+    every, last = torch.full((2, sequences.events, 8), torch.nan).detach()
+    for each_prefix, to in ((False, every), (True, last)):
+        for batch in batches(sequences, network.encoder.layout, 12, 24, 0, 0, each_prefix=each_prefix):
+            hidden, places = network(sequences, batch)
+            ends = batch.last[batch.valid].numpy() if each_prefix else np.ones(len(places), bool)
+            to[places[ends]] = hidden.detach()[ends]
+    torch.testing.assert_close(last, every, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("encoder", "training", "replayed"), [("transformer", True, 1), ("transformer", False, 0), ("gru", True, 0)]
 )

@@ -136,6 +136,11 @@ class TrainSettings(_Strict):
         "mixed", description="the catalogue, the training events, half of each, or the step's own targets"
     )
     next_items: int = Field(3, ge=1, description="a position's target: the next so many items, weights halving")
+    positions: Literal["every", "last"] = Field(
+        "every",
+        description="what a window learns: the targets of all its events, or of its last alone, each prefix of a "
+        "history being one; that reads an event as often as windows hold it",
+    )
     temperature: float = Field(
         0.07, ge=0.0125, description="of the cosine between hidden state and item; below .0125 exponentials overflow"
     )

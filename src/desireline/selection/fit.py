@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from desireline.core.processes import process_pool
@@ -35,7 +36,7 @@ from desireline.tasks.items import samples
 from desireline.tasks.questions import training_histories
 from desireline.tasks.stages import Stage, stages, whole_log
 from desireline.training.contrast import contrast
-from desireline.training.device import device_of, pays_bfloat16
+from desireline.training.device import beside, device_of, pays_bfloat16
 from desireline.training.loop import Trained, train, use_threads
 from desireline.training.network import Network
 
@@ -160,8 +161,13 @@ def train_network(
     if checkpoint is not None and checkpoint.exists():
         say(f"Going on with an unfinished training of {encoder} for {teacher.name} (seed {seed}).")
 
+    prefixes = settings.positions == "last"
+
     def loss(batch: Batch) -> tuple[Tensor, int]:
         hidden, places = network(train_on, batch)
+        if prefixes:
+            ends = np.flatnonzero(batch.last[batch.valid].numpy())
+            hidden, places = hidden.index_select(0, beside(hidden, ends)), places[ends]
         value, targets = teacher.loss(network, hidden, places, labels, settings)
         if settings.contrastive and targets:
             value = value + settings.contrastive * targets * contrast(network, train_on, batch, settings.temperature)
@@ -184,7 +190,13 @@ def train_network(
         network,
         loss,
         lambda epoch: batches(
-            train_on, network.encoder.layout, schema.encoder.length, settings.batch_targets, seed, epoch
+            train_on,
+            network.encoder.layout,
+            schema.encoder.length,
+            settings.batch_targets,
+            seed,
+            epoch,
+            each_prefix=prefixes,
         ),
         teacher.count(labels),
         settings,

@@ -4,6 +4,9 @@ A history longer than the window is cut into windows whose border moves from epo
 target once an epoch and no border stays blind. Two layouts: `padded` takes windows of about equal length from a
 shuffled pool (sorting the whole epoch by length would hurt quality); `packed` fills rows of constant length by best
 fit within a shuffled pool. Cost: one gather a column; no per-event objects.
+
+Published recipes learn the last event of each prefix instead: each event ends a window of its own. That reads an event
+as often as windows hold it, and lets a step see targets of as many users as it has targets.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from desireline.sequences.ragged import Sequences
 
@@ -39,6 +43,12 @@ class Batch:
         """bool [R, L]: no padding."""
         return self.index >= 0
 
+    @property
+    def last(self) -> Tensor:
+        """bool [R, L]: the last token of its window."""
+        begins = F.pad(self.start[:, 1:] != self.start[:, :-1], (0, 1), value=True)  # the next token begins one
+        return self.valid & begins
+
 
 def windows(offsets: NDArray[np.int64], length: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """[W, 2]: first place and end of windows of at most `length` events that cover every history once."""
@@ -53,10 +63,25 @@ def windows(offsets: NDArray[np.int64], length: int, rng: np.random.Generator) -
     return np.stack([offsets[user] + begin, offsets[user] + end], axis=1)
 
 
-def batches(sequences: Sequences, layout: str, length: int, tokens: int, seed: int, epoch: int) -> Iterator[Batch]:
-    """The batches of one epoch, about `tokens` events each; the same for the same seed and epoch."""
+def prefixes(offsets: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """[E, 2]: first place and end of the windows that end with each event, of at most `length` events."""
+    end = np.arange(1, int(offsets[-1]) + 1)
+    return np.stack([np.maximum(np.repeat(offsets[:-1], np.diff(offsets)), end - length), end], axis=1)
+
+
+def batches(
+    sequences: Sequences, layout: str, length: int, tokens: int, seed: int, epoch: int, *, each_prefix: bool = False
+) -> Iterator[Batch]:
+    """The batches of one epoch, about `tokens` events each; the same for the same seed and epoch.
+
+    each_prefix : windows are the prefixes, about `tokens` of them in a batch
+    """
     rng = np.random.default_rng([seed, epoch])
-    spans = windows(sequences.offsets, length, rng)
+    if each_prefix:
+        spans = prefixes(sequences.offsets, length)
+        tokens = max(length, round(tokens * float((spans[:, 1] - spans[:, 0]).mean()))) if len(spans) else tokens
+    else:
+        spans = windows(sequences.offsets, length, rng)
     spans = spans[rng.permutation(len(spans))]
     lay = _packed if layout == "packed" else _padded
     sizes = np.cumsum(spans[:, 1] - spans[:, 0])
