@@ -73,6 +73,7 @@ def test_wrong_usage_is_status_two(shop, call):
         ("fit", shop),
         ("predict", shop, "--task", "recommend"),
         ("predict", shop, "--task", "recommend", "--all"),
+        ("predict", shop, "--task", "recommend", "--user", "u07", "--out", "list.parquet"),
         ("evaluate", shop, "--model", "m", "--cut", "2024-01-01"),
         ("predict", shop, "--task", "recommend", "--user", "a", "--only", "old"),
         ("evaluate", shop),

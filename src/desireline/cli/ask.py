@@ -43,6 +43,8 @@ def predict(
         raise typer.BadParameter("name exactly one of --user U, --history FILE and --all")
     if everybody and out is None:
         raise typer.BadParameter("--all needs --out FILE.parquet")
+    if out is not None and not everybody:
+        raise typer.BadParameter("--out belongs to --all; the answer for one is printed, with --json for machines")
     if only not in (None, "new"):
         raise typer.BadParameter("--only knows `new` alone")
     workspace = open_workspace(folder).with_settings(settings(set_))
