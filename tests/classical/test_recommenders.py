@@ -60,6 +60,24 @@ def test_neighbours_that_learn_later_events_are_those_fitted_on_all(backward):
         np.testing.assert_array_equal(again.score(asked), made.score(asked))
 
 
+def test_followers_are_the_strongest_of_each_items_row():
+    made = ItemKNN()
+    made.fit(histories(*walks()), ITEMS + 1)  # the last item is in no history
+    made.learn(histories([(0, 5), (1, 6), (2, 5)]), np.array([3]))
+    strength = (made.neighbours + made.later).toarray() * (made.seen + 1) ** np.float32(-0.1)
+    for most in (1, 4, 40):
+        ids, shares = made.followers(most)
+        for item in range(ITEMS + 1):
+            order = [i for i in np.lexsort((np.arange(ITEMS + 1), -strength[item])) if strength[item, i] > 0][:most]
+            assert ids[item, : len(order)].tolist() == order
+            np.testing.assert_allclose(
+                shares[item, : len(order)], strength[item, order] / strength[item, order].sum(), 1e-5
+            )
+            assert not ids[item, len(order) :].any()
+            assert not shares[item, len(order) :].any()
+        assert not shares[ITEMS].any()
+
+
 def test_what_a_loaded_model_learns_does_not_reach_what_was_saved():
     made, again = ItemKNN(), ItemKNN()
     made.fit(histories(*walks()), ITEMS)

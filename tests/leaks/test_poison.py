@@ -9,8 +9,8 @@ import polars as pl
 import polars.testing
 import pytest
 
+from desireline.classical.neighbours import ItemKNN
 from desireline.events.cut import cut
-from desireline.graphs.covisits import neighbours
 from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import (
     AliasSpec,
@@ -160,7 +160,9 @@ def test_the_item_graph_sees_only_what_lies_before_the_cut(tmp_path, poison):
         held = open_prepared(prepared(tmp_path, name, rows), SCHEMA)
         histories, items = training_histories(held.before, held.cut_us), len(held.vocabularies["item"])
         vectors.append(spectral_vectors(histories, items, 4, 0))
-        near.append(np.stack(neighbours(histories, items, 3)))
+        counted = ItemKNN()
+        counted.fit(histories, items)
+        near.append(np.stack(counted.followers(3)))
     assert np.isfinite(vectors[0]).any()
     assert near[0].any()
     np.testing.assert_array_equal(*vectors)

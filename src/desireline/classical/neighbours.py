@@ -113,6 +113,23 @@ class ItemKNN:
         scores += TAIL * normalised(self.seen)
         return scores
 
+    def followers(self, most: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Ids int32 [items, most] of what follows each item most strongly, tempered as scores are, and their shares,
+        float32 [items, most], that sum to 1.
+
+        Equally strong ones go by id; where fewer are left, ids are 0 and shares 0.
+        """
+        items, table = len(self.seen), csr_array(self.neighbours + self.later)
+        strength = table.data * (self.seen[table.indices] + 1) ** np.float32(-0.1)
+        row = np.repeat(np.arange(items), np.diff(table.indptr))
+        falling = np.lexsort((table.indices, -strength, row))
+        rank = np.arange(len(row)) - table.indptr[:-1].astype(np.int64)[row]
+        kept = (rank < most) & (strength[falling] > 0)
+        ids, shares = np.zeros((items, most), np.int32), np.zeros((items, most), np.float32)
+        ids[row[kept], rank[kept]] = table.indices[falling][kept]
+        shares[row[kept], rank[kept]] = strength[falling][kept]
+        return ids, shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+
     def _weights(self) -> NDArray[np.float32]:
         """float32 [REACH]: of a pair of events so far apart, from 1 on."""
         return np.exp(-np.arange(REACH) / self.distance).astype(np.float32)

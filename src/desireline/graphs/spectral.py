@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
 from desireline.evaluation.queries import Histories
-from desireline.graphs.covisits import covisits
+from desireline.graphs.pairs import count_pairs
 
+REACH, DECAY = 10, 3.0  # events between two items, at most; a pair counts exp(−(distance − 1) / DECAY)
+MOST = 200  # neighbours kept of an item
 SPARE, STEPS, DEGREE = 16, 3, 12  # directions beyond those asked for; filters, of so many products each
 LARGEST = 200_000  # items that take part, those with the most neighbours: bounds memory
 
@@ -25,7 +27,10 @@ def spectral_vectors(train: Histories, items: int, d: int, seed: int) -> NDArray
     Needs `d` items with neighbours; with fewer all rows are nan. Cost: the pairs, and STEPS·DEGREE products of the
     graph's matrix with d + SPARE columns; memory: 12·(d + SPARE) bytes an item.
     """
-    graph = covisits(train, items)
+    weight = np.exp(-np.arange(REACH) / DECAY).astype(np.float32)
+    table, _ = count_pairs(train, items, weight, 1.0, MOST)
+    graph = csr_array(table + table.T)
+    graph.setdiag(0)
     degree = np.asarray(graph.sum(axis=1)).ravel()
     known = np.sort(np.argsort(-degree, kind="stable")[: min(LARGEST, int((degree > 0).sum()))])
     vectors = np.full((items, d), np.nan, np.float32)

@@ -119,7 +119,9 @@ class EncoderSettings(_Strict):
         "spectral", description="item vectors begin from the graph of items that stand near each other, or at random"
     )
     neighbours: int = Field(
-        0, ge=0, description="items of the graph of items that stand near each other, whose mean an event's item gains"
+        0,
+        ge=0,
+        description="of an item, those that follow it most in all histories, whose mean its vector gains; 0: none",
     )
     gate: bool = Field(False, description="transformer: scale each branch by a learnt gate of its input (LiGR)")
 

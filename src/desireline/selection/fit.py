@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from desireline.classical.neighbours import ItemKNN
 from desireline.core.processes import process_pool
 from desireline.core.progress import say
 from desireline.evaluation.intervals import user_mean
 from desireline.evaluation.queries import Histories
-from desireline.graphs.covisits import neighbours
 from desireline.graphs.spectral import spectral_vectors
 from desireline.schema.model import EncoderSettings, Schema
 from desireline.selection.fitted import Fitted, describe, new_network, settings_of, settled_schema, taught
@@ -258,12 +258,14 @@ def _weights(network: Network) -> dict[str, Tensor]:
 
 
 def _start_items(network: Network, histories: Histories, settings: EncoderSettings, seed: int) -> None:
-    """What the co-visit graph of the histories tells of items: where their vectors begin, who their neighbours are."""
+    """What the histories tell of items: where their vectors begin, and what follows each."""
     items = network.inputs.items
     if settings.items == "spectral":
         network.embedding.start_items(spectral_vectors(histories, items, settings.d_model, seed))
     if settings.neighbours:
-        network.embedding.start_neighbours(*neighbours(histories, items, settings.neighbours))
+        counted = ItemKNN()
+        counted.fit(histories, items)
+        network.embedding.start_neighbours(*counted.followers(settings.neighbours))
 
 
 def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:
