@@ -37,6 +37,7 @@ SPACE: dict[str, list[Any]] = {  # the present value is always among them
     "encoder.d_model": [32, 64, 128],
     "encoder.layers": [1, 2, 3],
     "encoder.dropout": [0.1, 0.2, 0.3, 0.4, 0.5],
+    "encoder.neighbours": [0, 10],
     "train.batch_targets": [256, 512, 1024],
     "train.next_items": [1, 3],
     "train.temperature": [0.05, 0.07, 0.1],
