@@ -146,8 +146,8 @@ def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"set": name, "encoder": encoder, "seeds": len(plain)}
         for metric in ("NDCG@10", "HR@10"):
             values = [one["metrics"][metric]["value"] for one in plain]
-            deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-            row[metric] = f"{statistics.mean(values):.4f} ± {deviation:.4f}"
+            deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+            row[metric] = f"{statistics.mean(values):.4f}{deviation}"
         half = max((one["metrics"]["NDCG@10"]["high"] - one["metrics"]["NDCG@10"]["low"]) / 2 for one in plain)
         row["± users"] = round(half, 4)
         if mixed:
