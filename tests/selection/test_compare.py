@@ -83,7 +83,7 @@ def test_a_model_that_reads_neighbours_keeps_them(retail_slice):
     model = workspace.fit("recommend", "gnn")
     row = next(row for row in model.result.rows if row.name == "gnn")
     assert workspace.evaluate(model.id).rows[0].metrics["NDCG@10"] == row.metrics["NDCG@10"]
-    assert model.fitted.predictor.embedding.near.any()
+    assert model.fitted.predictor.embedding.neighbours.ids.any()
 
 
 def test_the_last_positions_of_prefixes_are_as_many_targets(retail_slice):

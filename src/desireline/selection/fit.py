@@ -262,10 +262,10 @@ def _start_items(network: Network, histories: Histories, settings: EncoderSettin
     items = network.inputs.items
     if settings.items == "spectral":
         network.embedding.start_items(spectral_vectors(histories, items, settings.d_model, seed))
-    if settings.neighbours:
+    if network.embedding.neighbours is not None:
         counted = ItemKNN()
         counted.fit(histories, items)
-        network.embedding.start_neighbours(*counted.followers(settings.neighbours))
+        network.embedding.neighbours.start(*counted.followers(settings.neighbours))
 
 
 def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:
