@@ -158,7 +158,7 @@ def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "epochs": round(statistics.mean(one["epochs"] for one in plain), 1),
             "targets/s": round(statistics.mean(one["targets/s"] for one in plain)),
             "seconds": round(statistics.mean(one["seconds"] for one in plain), 1),
-            **{key: plain[0][key] for key in ("epochs at most", "side by side", "on")},
+            **{key: plain[0][key] for key in ("epochs at most", "side by side", "on", "commit")},
             "published": PUBLISHED.get((name, encoder), "–"),
         }
         rows.append(row)
@@ -176,6 +176,7 @@ def write(ran: list[dict[str, Any]], begun: dict[str, Any]) -> None:
         "NDCG@10 and HR@10: mean and deviation over seeds; `± users`: half the widest 95 % interval over users.",
         "`shuffled`: a network (seed 0) that learnt from and was asked with shuffled histories; `order is worth`: "
         "what it loses of seed 0's NDCG@10.",
+        "`commit`: of a row's own run; the one above is the last run's. Twelve networks shared the H100 by NVIDIA's MPS.",
         "Published: arXiv 2508.06450, the same sequences and protocol.",
     ]
     command = " ".join(["python -m benchmarks.encoders", *sys.argv[1:]])
