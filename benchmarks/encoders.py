@@ -176,7 +176,7 @@ def write(ran: list[dict[str, Any]], begun: dict[str, Any]) -> None:
         "NDCG@10 and HR@10: mean and deviation over seeds; `± users`: half the widest 95 % interval over users.",
         "`shuffled`: a network (seed 0) that learnt from and was asked with shuffled histories; `order is worth`: "
         "what it loses of seed 0's NDCG@10.",
-        "`commit`: of a row's own run; the one above is the last run's. Twelve networks shared the H100 by NVIDIA's MPS.",
+        "`commit`: of a row's own run; the one above is the last run's.",
         "Published: arXiv 2508.06450, the same sequences and protocol.",
     ]
     command = " ".join(["python -m benchmarks.encoders", *sys.argv[1:]])
