@@ -4,14 +4,14 @@
 
 Set as in benchmarks.quality, ingested as a user would; task recommend, the protocol and settings of
 benchmarks.encoders. The search chooses on validation alone; then the settings as they stand and the best ones learn
-anew with several seeds and are asked the test. Writes benchmarks/results/search.json.
+anew with several seeds (0: not at all) and are asked the test. Trials are kept in .bench/search: the same command goes
+on where it was ended. Writes benchmarks/results/search.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 from typing import Any
@@ -23,7 +23,7 @@ from benchmarks.record import machine, record
 from desireline.core.processes import process_pool
 from desireline.encoders import ENCODERS
 from desireline.selection.fit import side_by_side
-from desireline.workspace import init_workspace
+from desireline.workspace import init_workspace, open_workspace
 
 
 def searched(name: str, encoder: str, trials: int, seeds: int, settings: dict[str, str]) -> list[dict[str, Any]]:
@@ -32,8 +32,8 @@ def searched(name: str, encoder: str, trials: int, seeds: int, settings: dict[st
     settings : beside those of the set
     """
     folder, plan = ROOT / ".bench" / "search" / name, SETS[name]
-    shutil.rmtree(folder, ignore_errors=True)
-    workspace, _ = init_workspace(folder, source=plan["source"]())
+    made = (folder / "desireline.yaml").exists()
+    workspace = open_workspace(folder) if made else init_workspace(folder, source=plan["source"]())[0]
     workspace.ingest(plan["source"]())
     workspace = workspace.with_settings(SETTINGS[name] | settings)
     at, protocol = workspace.cut(), plan.get("protocol", "temporal")
@@ -46,7 +46,7 @@ def searched(name: str, encoder: str, trials: int, seeds: int, settings: dict[st
         schema = workspace.with_settings({key: str(value) for key, value in trial["settings"].items()}).schema
         schema.train.threads = 1
         fits += [Fit(name, folder, schema, protocol, at, encoder, seed, False) for seed in range(seeds)]
-    with process_pool(min(side_by_side(workspace.schema), len(fits))) as pool:
+    with process_pool(max(1, min(side_by_side(workspace.schema), len(fits)))) as pool:
         done = list(pool.map(run, fits))
     tested = dict(zip(asked, (done[k * seeds : (k + 1) * seeds] for k in range(len(asked))), strict=True))
     ranked = sorted(found.trials, key=lambda t: -(t["value"] or 0.0))
@@ -86,7 +86,9 @@ def main() -> None:
     notes = [
         f"Trials of seed 0, the settings as they stand first; the rest: {json.dumps(SETTINGS[options.set])} and the "
         "defaults. A pruned trial fell below the median of the earlier ones at the same epoch.",
-        f"Test: mean and deviation over {options.seeds} seeds, asked once, after the search.",
+        f"Test: mean and deviation over {options.seeds} seeds, asked once, after the search."
+        if options.seeds
+        else "The test was not asked.",
     ]
     command = " ".join(["python -m benchmarks.search", *sys.argv[1:]])
     record(
