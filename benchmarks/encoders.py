@@ -1,6 +1,7 @@
 """Every encoder alone, with equal budgets, and what is left of it when histories are shuffled.
 
-    python -m benchmarks.encoders [SET...] [--encoders NAME...] [--seeds N] [--epochs N] [--jobs N] [--quick] [--json]
+    python -m benchmarks.encoders [SET...] [--encoders NAME...] [--seeds N] [--epochs N] [--set KEY=VALUE...] [--jobs N] [--quick]
+                                [--json]
 
 Sets as in benchmarks.quality, guessed and ingested as a user would; task recommend: beauty, which has no times,
 leave-one-out, the others under one cut. All encoders have the same settings (the defaults but for the epochs at most
@@ -140,10 +141,12 @@ def fits(name: str, encoders: list[str], seeds: int, settings: dict[str, str]) -
 def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row an encoder and set: means over seeds with their deviation, beside the shuffled network of one seed."""
     rows = []
-    for name, encoder in dict.fromkeys((one["name"], one["encoder"]) for one in done):
-        own = [one for one in done if (one["name"], one["encoder"]) == (name, encoder)]
+    for what in dict.fromkeys(_row(one) for one in done):
+        own = [one for one in done if _row(one) == what]
+        name, encoder, settings = what
         plain, mixed = [one for one in own if not one["shuffled"]], [one for one in own if one["shuffled"]]
-        row: dict[str, Any] = {"set": name, "encoder": encoder, "seeds": len(plain)}
+        row: dict[str, Any] = {"set": name, "encoder": f"{encoder}, {settings}" if settings else encoder}
+        row["seeds"] = len(plain)
         for metric in ("NDCG@10", "HR@10"):
             values = [one["metrics"][metric]["value"] for one in plain]
             deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
@@ -165,11 +168,16 @@ def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def _row(one: dict[str, Any]) -> tuple[str, str, str]:
+    """Set, encoder and changed settings: what makes a row of its own."""
+    return one["name"], one["encoder"], one.get("settings", "")
+
+
 def write(ran: list[dict[str, Any]], begun: dict[str, Any]) -> None:
-    """Record these networks beside what was recorded of sets that they are not of."""
-    path, sets = RESULTS / "encoders.json", {one["name"] for one in ran}
+    """Record these networks beside what was recorded of other sets, and of these sets with other settings."""
+    path, sets = RESULTS / "encoders.json", {(one["name"], one["settings"]) for one in ran}
     recorded = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
-    details = [*(one for one in recorded if one["name"] not in sets), *ran]
+    details = [*(one for one in recorded if (one["name"], one.get("settings", "")) not in sets), *ran]
     notes = [
         "Networks are trained side by side, as many as `side by side` says, whose targets/s and seconds therefore "
         "share the device; equal settings within a set, at most `epochs at most`, early stopping on validation.",
@@ -191,12 +199,14 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--epochs", type=int, help="at most, of all sets; default: 4 of online-retail-ii, else 10")
+    parser.add_argument("--set", nargs="+", metavar="KEY=VALUE", default=[], help="other settings: rows of their own")
     parser.add_argument("--jobs", type=int, help="networks trained side by side; default: as many as a comparison")
     parser.add_argument("--quick", action="store_true", help="a small network; not recorded")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     begun, done, wanted = machine(), [], []
     settings = {"epochs": str(options.epochs)} if options.epochs else {}
+    settings |= dict(change.split("=", 1) for change in options.set)
     for name in options.sets or LOGS:
         if not SETS[name]["source"]().exists():
             sys.stderr.write(f"{name}: its data are not at {DATA}; DESIRELINE_DATA names another folder. Skipped.\n")
@@ -209,7 +219,7 @@ def main() -> None:
         for fit, one in zip(wanted, pool.map(run, wanted), strict=True):
             sys.stderr.write(f"{json.dumps(one)}\n")
             told = {"epochs at most": fit.schema.train.epochs, "side by side": jobs, "commit": begun["commit"]}
-            done.append(one | told)
+            done.append(one | told | {"settings": ", ".join(options.set)})
             if not options.quick:
                 write(done, begun)
     show(table(done), options.json)
