@@ -1,7 +1,7 @@
 """Every encoder alone, with equal budgets, and what is left of it when histories are shuffled.
 
-    python -m benchmarks.encoders [SET...] [--encoders NAME...] [--seeds N] [--epochs N] [--set KEY=VALUE...] [--jobs N] [--quick]
-                                [--json]
+    python -m benchmarks.encoders [SET...] [--encoders NAME...] [--seeds N] [--epochs N] [--set KEY=VALUE...]
+                                [--jobs N] [--quick] [--json]
 
 Sets as in benchmarks.quality, guessed and ingested as a user would; task recommend: beauty, which has no times,
 leave-one-out, the others under one cut. All encoders have the same settings (the defaults but for the epochs at most
