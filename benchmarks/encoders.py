@@ -174,10 +174,10 @@ def _row(one: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def write(ran: list[dict[str, Any]], begun: dict[str, Any]) -> None:
-    """Record these networks beside what was recorded of other sets, and of these sets with other settings."""
-    path, sets = RESULTS / "encoders.json", {(one["name"], one["settings"]) for one in ran}
+    """Record these networks in the place of their own rows, beside all others."""
+    path, rows = RESULTS / "encoders.json", {_row(one) for one in ran}
     recorded = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else []
-    details = [*(one for one in recorded if (one["name"], one.get("settings", "")) not in sets), *ran]
+    details = [*(one for one in recorded if _row(one) not in rows), *ran]
     notes = [
         "Networks are trained side by side, as many as `side by side` says, whose targets/s and seconds therefore "
         "share the device; equal settings within a set, at most `epochs at most`, early stopping on validation.",

@@ -34,19 +34,17 @@ class Neighbours(nn.Module):
         with torch.no_grad():
             for projection in (self.of_candidates, self.of_events):
                 projection.weight.copy_(SHARE * torch.eye(d_model))
-        self._turned: Turned | None = None
+        self._turned: Turned | None = None  # for gradients: a network that was loaded only answers
 
     def start(self, ids: NDArray[np.int32], shares: NDArray[np.float32]) -> None:
         """Take each item's neighbours and their shares [items, most], as `ItemKNN.followers` gives them."""
         self.ids.copy_(torch.from_numpy(ids))
         self.shares.copy_(torch.from_numpy(shares))
-        self._turned = None
+        self._turned = turned(self.ids, self.shares)
 
     def forward(self, table: nn.Embedding, ids: Tensor | None) -> Tensor:
         """Of items `ids` [n], or of all; `table` holds the items' own vectors."""
-        if ids is None and torch.is_grad_enabled() and not table.sparse:
-            if self._turned is None:
-                self._turned = turned(self.ids, self.shares)
+        if ids is None and self._turned is not None and not table.sparse:
             found: Tensor = _AllMeans.apply(table.weight, self.ids, self.shares, *self._turned)  # type: ignore[no-untyped-call]
             return found
         near, shares = (self.ids, self.shares) if ids is None else (self.ids[ids], self.shares[ids])

@@ -47,9 +47,8 @@ def add_paths(table: csr_array, sums: NDArray[np.float32], share: float, most: i
     Where all paths would be more than PATHS, only the strongest neighbours of each item start some.
     """
     sizes = np.diff(table.indptr).astype(np.int64)
-    falling = np.lexsort((-table.data, np.repeat(np.arange(len(sizes)), sizes)))  # each row's strongest first
+    falling, rank = strongest_first(table, table.data)
     table = csr_array((table.data[falling], table.indices[falling], table.indptr), shape=table.shape)
-    rank = np.arange(table.nnz) - np.repeat(table.indptr[:-1].astype(np.int64), sizes)
     reach = sizes[table.indices]
     first = int(sizes.max(initial=0))
     while first > 1 and reach[rank < first].sum() > PATHS:
@@ -61,6 +60,16 @@ def add_paths(table: csr_array, sums: NDArray[np.float32], share: float, most: i
         return _path_rows(at, columns, values, sums, weight, first, most, lo, hi)
 
     return _stacked(part, table.shape[0])
+
+
+def strongest_first(table: csr_array, strength: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places [E] of the table's entries, each row's strongest first, and their ranks [E] within the row, from 0.
+
+    Equally strong ones stay in the table's order.
+    """
+    begin = table.indptr.astype(np.int64)
+    row = np.repeat(np.arange(table.shape[0]), np.diff(begin))
+    return np.lexsort((-strength, row)), np.arange(len(row)) - begin[row]
 
 
 def _stacked(part: Callable[[int, int], Part], items: int) -> csr_array:

@@ -138,7 +138,8 @@ def train_network(
     train_on = teacher.read(stage.train, schema)
     labels = teacher.labels(train_on, stage.end_us, schema)
     teacher.start(network, labels)
-    _start_items(network, training_histories(train_on, stage.from_us), schema.encoder, seed)
+    if schema.encoder.items == "spectral" or schema.encoder.neighbours:
+        _start_items(network, training_histories(train_on, stage.from_us), schema.encoder, seed)
     if frozen:
         for parameter in network.encoder.parameters():
             parameter.requires_grad = False
