@@ -105,15 +105,16 @@ def rate(
     for chunk in (held[: max(3, steps // 10)], held):  # the first warms up: kernels, memory
         moments: list[float] = []
         begun = time.process_time()
-        done = train(
-            network,
-            loss,
-            lambda epoch, chunk=chunk, moments=moments: clocked(chunk, moments),
-            task.count(labels),
-            chosen,
-            SEED,
-            planned=1,
-        )
+        with network.products(chosen.batch_targets):
+            done = train(
+                network,
+                loss,
+                lambda epoch, chunk=chunk, moments=moments: clocked(chunk, moments),
+                task.count(labels),
+                chosen,
+                SEED,
+                planned=1,
+            )
         whole, spent, targets = time.process_time() - begun, moments[-1] - moments[0], done.targets
     return {
         "targets/CPU s": round(targets / spent),

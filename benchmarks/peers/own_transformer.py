@@ -83,16 +83,17 @@ def main() -> None:
         pace.step(found[1])
         return found
 
-    train(
-        network,
-        loss,
-        lambda epoch: batches(sequences, network.encoder.layout, length, settings.batch_targets, SEED, epoch),
-        task.count(labels),
-        settings,
-        SEED,
-        planned=epochs * CONSTANT if batch else epochs,
-        stop_after=epochs,
-    )
+    with network.products(settings.batch_targets):
+        train(
+            network,
+            loss,
+            lambda epoch: batches(sequences, network.encoder.layout, length, settings.batch_targets, SEED, epoch),
+            task.count(labels),
+            settings,
+            SEED,
+            planned=epochs * CONSTANT if batch else epochs,
+            stop_after=epochs,
+        )
     fitted = pace.told() | {"fit_s": time.perf_counter() - wall, "fit_cpu_s": time.process_time() - processor}
     wall = time.perf_counter()
     places = sequences.offsets[1:] - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from unittest import mock
 
 import numpy as np
@@ -82,3 +83,14 @@ def test_only_training_over_rows_of_constant_shape_is_left_to_a_replay(monkeypat
     hidden, places = network.train(training)(sequences, batch)
     assert len(asked) == replayed
     assert hidden.shape == (len(places), 8)
+
+
+def test_hidden_states_are_the_same_by_either_library(monkeypatch):
+    sequences = sequences_of([30, 4, 17], 3)
+    torch.manual_seed(0)
+    settings = EncoderSettings(d_model=64, layers=2, heads=2, length=20)
+    network = Network(Inputs(9, 4), "transformer", settings, nn.Identity()).eval()
+    places = np.arange(sequences.events)
+    found = network.encode(sequences, places)
+    monkeypatch.setattr(module, "fast_products", nullcontext)
+    torch.testing.assert_close(found, network.encode(sequences, places), atol=1e-5, rtol=1e-5)

@@ -187,27 +187,28 @@ def train_network(
         watch(len(figures), figure)
         return figure
 
-    trained = train(
-        network,
-        loss,
-        lambda epoch: batches(
-            train_on,
-            network.encoder.layout,
-            schema.encoder.length,
-            settings.batch_targets,
+    with network.products(settings.batch_targets):
+        trained = train(
+            network,
+            loss,
+            lambda epoch: batches(
+                train_on,
+                network.encoder.layout,
+                schema.encoder.length,
+                settings.batch_targets,
+                seed,
+                epoch,
+                each_prefix=prefixes,
+            ),
+            teacher.count(labels),
+            settings,
             seed,
-            epoch,
-            each_prefix=prefixes,
-        ),
-        teacher.count(labels),
-        settings,
-        seed,
-        planned=planned,
-        stop_after=stop_after,
-        validate=validate if asks is not None and len(asks) else None,
-        checkpoint=checkpoint,
-        label=f"{teacher.name} {encoder} {stage.name} seed {seed}",
-    )
+            planned=planned,
+            stop_after=stop_after,
+            validate=validate if asks is not None and len(asks) else None,
+            checkpoint=checkpoint,
+            label=f"{teacher.name} {encoder} {stage.name} seed {seed}",
+        )
     network.release()
     return network, trained, best if len(figures) == trained.epochs else None
 

@@ -14,7 +14,7 @@ from desireline.core.errors import SettingError
 from desireline.encoders.embedding import EventEmbedding
 from desireline.schema.model import TrainSettings
 from desireline.sequences.vocabulary import FIRST
-from desireline.training.device import beside, fetched, pays_bfloat16
+from desireline.training.device import beside, fast_products, fetched, pays_bfloat16
 from desireline.training.graphs import rounded
 from desireline.training.losses import binary_loss, cosine, positive_power, sampled_loss, softmax_loss, spread
 from desireline.training.network import Network
@@ -132,6 +132,7 @@ def unit_items(network: Network) -> Tensor:
     return F.normalize(network.embedding.item_vectors(), dim=-1)
 
 
+@fast_products()
 @torch.inference_mode()
 def item_scores(network: Network, hidden: Tensor, items: Tensor | None = None) -> NDArray[np.float32]:
     """float32 [Q, items]: cosine of hidden states [Q, d] with every item, padding and unknown included.
