@@ -5,7 +5,8 @@
 
 Sets as in benchmarks.quality, guessed and ingested as a user would; task recommend: beauty, which has no times,
 leave-one-out, the others under one cut. All encoders have the same settings (the defaults but for the epochs at most
-and beauty's window of 50), stop early on validation, and run on a CUDA card where there is one.
+and beauty's window of 50; neighbours stay away unless --set asks for them), stop early on validation, and run on a CUDA
+card where there is one.
 
 The shuffle test (after Klenitskiy et al. 2024, arXiv 2408.12008): a network learns from histories whose events are
 shuffled within each user, and is asked with such histories. What it then loses is what the order was worth; a log where
@@ -49,6 +50,7 @@ from desireline.training.loop import use_threads
 from desireline.workspace import init_workspace
 
 SEEDS, SHUFFLE = 3, 0
+ALONE = {"neighbours": "0"}  # what an encoder learns by itself, without the graph that any of them may be lent
 SETTINGS = {  # the shop's epochs have six times the steps of the others'
     "beauty": {"epochs": "10", "length": "50"},
     "taobao": {"epochs": "10"},
@@ -130,7 +132,7 @@ def fits(name: str, encoders: list[str], seeds: int, settings: dict[str, str]) -
     shutil.rmtree(folder, ignore_errors=True)
     workspace, _ = init_workspace(folder, source=plan["source"]())
     workspace.ingest(plan["source"]())
-    schema = workspace.with_settings(SETTINGS[name] | settings).schema
+    schema = workspace.with_settings(ALONE | SETTINGS[name] | settings).schema
     schema.train.threads = 1
     at, protocol = workspace.store.default_cut(), plan.get("protocol", "temporal")
     stages(folder, schema, protocol, at)

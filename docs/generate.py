@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -122,13 +122,18 @@ def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 
 def _type(field: FieldInfo) -> str:
-    bounds = [
+    return _words(field.annotation) + _bounds(field.metadata)
+
+
+def _bounds(rules: Iterable[Any]) -> str:
+    """What a number must keep to, with a comma before it."""
+    told = [
         f"{sign} {getattr(rule, name):g}"
-        for rule in field.metadata
+        for rule in rules
         for name, sign in [("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")]
         if getattr(rule, name, None) is not None
     ]
-    return _words(field.annotation) + (f", {', '.join(bounds)}" if bounds else "")
+    return f", {', '.join(told)}" if told else ""
 
 
 def _words(annotation: Any) -> str:
@@ -137,6 +142,8 @@ def _words(annotation: Any) -> str:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_words(part) for part in arguments)
+    if origin is Annotated:
+        return _words(arguments[0]) + _bounds(rule for told in arguments[1:] for rule in told.metadata)
     if origin is list:
         return f"list of {_words(arguments[0])}"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}

@@ -11,16 +11,18 @@ import pytest
 import desireline as dl
 from desireline.core.errors import DataError, ModelError, SettingError, UnknownModelError, UnknownUserError
 from desireline.evaluation.result import Result
+from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema
 from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
 from desireline.selection.deploy import refit
-from desireline.selection.fit import Run, run_baseline
+from desireline.selection.fit import Run, run_baseline, with_neighbours
 from desireline.selection.fitted import load, save
 from desireline.selection.panel import panels
+from desireline.sequences.ragged import Sequences
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured
 from desireline.tasks.stages import stages
-from desireline.workspace import Workspace
+from desireline.workspace import Workspace, init_workspace
 
 SMALL = {"d_model": "8", "layers": "1", "heads": "1", "length": "20", "epochs": "1", "seeds": "1", "bootstrap": "50"}
 
@@ -76,6 +78,40 @@ def test_a_saved_model_gives_the_figures_that_its_table_has(compared):
         again = workspace.evaluate(model.id).rows[0]
         row = next(r for r in model.result.rows if r.name == model.chosen)
         assert again.metrics[model.result.primary].value == pytest.approx(row.metrics[model.result.primary].value), task
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "moments", "most"),
+    [
+        ("recommend", "auto", [1, 2, 3, 4, 4, 5], 10),
+        ("recommend", "auto", [4, 4, 4, 4, 4, 4], 0),
+        ("recommend", "auto", [4, 4, 5, 5, 5, 5], 10),  # a user's first event follows none of another's
+        ("recommend", "auto", [], 10),
+        ("recommend", 3, [4, 4, 4, 4, 4, 4], 3),
+        ("next_event", "auto", [1, 2, 3, 4, 5, 6], 0),
+    ],
+)
+def test_neighbours_are_read_where_histories_have_an_order(task, asked, moments, most):
+    offsets = np.array([0, len(moments) // 2, len(moments)])
+    train = Sequences(pl.Series(["a", "b"]), offsets, {"time": np.array(moments, np.int64)})
+    types = {"buy": EventType(roles=["positive", "target"])}
+    schema = Schema(event=EventSpec(constant="buy"), types=types, encoder=EncoderSettings(neighbours=asked))
+    settled = with_neighbours(schema, TASKS[task].teacher, SimpleNamespace(train=train))
+    assert settled.encoder.neighbours == most
+    assert schema.encoder.neighbours == asked
+
+
+def test_what_the_log_said_of_neighbours_stays_with_the_model(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", k, f"i{rng.integers(12)}") for u in range(60) for k in range(8)]
+    pl.DataFrame(rows, schema=["user", "position", "item"], orient="row").write_csv(tmp_path / "log.csv")
+    workspace, _ = init_workspace(tmp_path / "w", source=tmp_path / "log.csv")
+    workspace.ingest(tmp_path / "log.csv")
+    model = workspace.with_settings(SMALL).fit("recommend", "gru", protocol="leave-one-out")
+    assert workspace.schema.encoder.neighbours == "auto"
+    assert model.fitted.info["encoder"]["neighbours"] == 10
+    row = next(row for row in model.result.rows if row.name == "gru")
+    assert workspace.evaluate(model.id).rows[0].metrics["NDCG@10"].value == row.metrics["NDCG@10"].value
 
 
 def test_a_model_that_reads_neighbours_keeps_them(retail_slice):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Inputs:
 class EventEmbedding(nn.Module):
     """Event vectors [..., d] from columns [...]; the item table is shared with the item head."""
 
-    def __init__(self, inputs: Inputs, d_model: int, dropout: float, neighbours: int = 0) -> None:
+    def __init__(self, inputs: Inputs, d_model: int, dropout: float, neighbours: int | Literal["auto"] = 0) -> None:
         super().__init__()
         self.timed = inputs.timed
         self.items = nn.Embedding(inputs.items, d_model, padding_idx=0)
@@ -56,7 +57,8 @@ class EventEmbedding(nn.Module):
         )
         for name, (_, of_item) in inputs.item_fields.items():
             self.register_buffer(f"of_item_{name}", torch.tensor(of_item, dtype=torch.int64))
-        self.neighbours = Neighbours(inputs.items, neighbours, d_model) if neighbours else None
+        most = 0 if neighbours == "auto" else neighbours  # who knows the log says how many
+        self.neighbours = Neighbours(inputs.items, most, d_model) if most else None
         self.gap = nn.Linear(1 + 2 * FREQUENCIES, d_model)
         self.calendar = nn.Linear(4, d_model, bias=False)
         self.norm = nn.LayerNorm(d_model)

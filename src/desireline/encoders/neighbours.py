@@ -28,6 +28,7 @@ class Neighbours(nn.Module):
 
     def __init__(self, items: int, most: int, d_model: int) -> None:
         super().__init__()
+        self.most = most
         self.register_buffer("ids", torch.zeros(items, most, dtype=torch.int32))
         self.register_buffer("shares", torch.zeros(items, most))
         self.of_candidates, self.of_events = (nn.Linear(d_model, d_model, bias=False) for _ in range(2))

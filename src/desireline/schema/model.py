@@ -118,10 +118,10 @@ class EncoderSettings(_Strict):
     items: Literal["spectral", "random"] = Field(
         "spectral", description="item vectors begin from the graph of items that stand near each other, or at random"
     )
-    neighbours: int = Field(
-        0,
-        ge=0,
-        description="of an item, those that follow it most in all histories, whose mean its vector gains; 0: none",
+    neighbours: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="of an item, those that follow it most in all histories, whose mean its vector gains; 0: none; "
+        "auto: 10 for recommend where histories have an order (most events stand at a moment of their own), else none",
     )
     gate: bool = Field(False, description="transformer: scale each branch by a learnt gate of its input (LiGR)")
 

@@ -112,6 +112,20 @@ class SeedRun:
     seconds: float
 
 
+def with_neighbours(schema: Schema, teacher: Teacher, stage: Stage) -> Schema:
+    """The schema with `neighbours` read off what a stage learns from, where it is auto.
+
+    In a basket everything stands at one moment and nothing follows: where most events come so, there are none.
+    """
+    if schema.encoder.neighbours != "auto":
+        return schema
+    time, begin = stage.train["time"], stage.train.offsets[:-1]
+    at_once = np.diff(time, prepend=-1) == 0
+    at_once[begin[begin < len(time)]] = False
+    most = 0 if at_once.sum() > len(time) / 2 else teacher.neighbours
+    return schema.model_copy(update={"encoder": schema.encoder.model_copy(update={"neighbours": most})})
+
+
 def train_network(
     teacher: Teacher,
     encoder: str,
@@ -138,7 +152,7 @@ def train_network(
     train_on = teacher.read(stage.train, schema)
     labels = teacher.labels(train_on, stage.end_us, schema)
     teacher.start(network, labels)
-    if schema.encoder.items == "spectral" or schema.encoder.neighbours:
+    if schema.encoder.items == "spectral" or network.embedding.neighbours is not None:
         _start_items(network, training_histories(train_on, stage.from_us), schema.encoder, seed)
     if frozen:
         for parameter in network.encoder.parameters():
@@ -267,7 +281,7 @@ def _start_items(network: Network, histories: Histories, settings: EncoderSettin
     if network.embedding.neighbours is not None:
         counted = ItemKNN()
         counted.fit(histories, items)
-        network.embedding.neighbours.start(*counted.followers(settings.neighbours))
+        network.embedding.neighbours.start(*counted.followers(network.embedding.neighbours.most))
 
 
 def run_jobs(jobs: Sequence[Job], run: Callable[[Job], Done]) -> Iterator[Done]:

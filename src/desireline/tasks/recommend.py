@@ -62,6 +62,7 @@ class Recommend(EventByEvent):
     """See the module."""
 
     name = "recommend"
+    neighbours = 10
 
     @property
     def teacher(self) -> Recommend:
