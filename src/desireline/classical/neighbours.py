@@ -17,7 +17,7 @@ from desireline.classical.arrays import FIRST, TAIL, age_rank, counts, matrix, n
 from desireline.classical.products import dense_product
 from desireline.classical.sparse_state import from_arrays, narrow, to_arrays
 from desireline.evaluation.queries import Histories
-from desireline.graphs.pairs import add_paths, count_pairs, strongest_first
+from desireline.graphs.pairs import add_paths, count_pairs, strongest
 
 REACH = 50  # events that a pair may lie apart, and that a history is read back
 MOST, LEAST = 500, 50  # neighbours kept an item; on Beauty more than 500 change nothing
@@ -119,15 +119,11 @@ class ItemKNN:
 
         Equally strong ones go by id; where fewer are left, ids are 0 and shares 0.
         """
-        items, table = len(self.seen), csr_array(self.neighbours + self.later)
+        table = csr_array(self.neighbours + self.later)
         table.sort_indices()
         strength = table.data * (self.seen[table.indices] + 1) ** np.float32(-0.1)
-        falling, rank = strongest_first(table, strength)
-        row, kept = np.repeat(np.arange(items), np.diff(table.indptr)), (rank < most) & (strength[falling] > 0)
-        ids, shares = np.zeros((items, most), np.int32), np.zeros((items, most), np.float32)
-        ids[row[kept], rank[kept]] = table.indices[falling][kept]
-        shares[row[kept], rank[kept]] = strength[falling][kept]
-        return ids, shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+        ids, found = strongest(table.indptr.astype(np.int64), table.indices.astype(np.int32), strength, most)
+        return ids, found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12)
 
     def _weights(self) -> NDArray[np.float32]:
         """float32 [REACH]: of a pair of events so far apart, from 1 on."""

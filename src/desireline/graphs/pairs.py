@@ -47,12 +47,13 @@ def add_paths(table: csr_array, sums: NDArray[np.float32], share: float, most: i
     Where all paths would be more than PATHS, only the strongest neighbours of each item start some.
     """
     sizes = np.diff(table.indptr).astype(np.int64)
-    falling, rank = strongest_first(table, table.data)
-    table = csr_array((table.data[falling], table.indices[falling], table.indptr), shape=table.shape)
-    reach = sizes[table.indices]
     first = int(sizes.max(initial=0))
-    while first > 1 and reach[rank < first].sum() > PATHS:
-        first //= 2
+    if sizes[table.indices].sum() > PATHS:
+        falling, rank = _strongest_first(table)
+        table = csr_array((table.data[falling], table.indices[falling], table.indptr), shape=table.shape)
+        reach = sizes[table.indices]
+        while first > 1 and reach[rank < first].sum() > PATHS:
+            first //= 2
     at, columns, values = table.indptr.astype(np.int64), table.indices.astype(np.int32), table.data
     weight = np.float32(share)
 
@@ -62,14 +63,35 @@ def add_paths(table: csr_array, sums: NDArray[np.float32], share: float, most: i
     return _stacked(part, table.shape[0])
 
 
-def strongest_first(table: csr_array, strength: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places [E] of the table's entries, each row's strongest first, and their ranks [E] within the row, from 0.
-
-    Equally strong ones stay in the table's order.
-    """
+def _strongest_first(table: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places [E] of the table's entries, each row's strongest first, and their ranks [E] within the row, from 0."""
     begin = table.indptr.astype(np.int64)
     row = np.repeat(np.arange(table.shape[0]), np.diff(begin))
-    return np.lexsort((-strength, row)), np.arange(len(row)) - begin[row]
+    return np.lexsort((-table.data, row)), np.arange(len(row)) - begin[row]
+
+
+@numba.njit(cache=True, nogil=True)
+def strongest(
+    begin: NDArray[np.int64], column: NDArray[np.int32], strength: NDArray[np.float32], most: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:  # pragma: no cover
+    """Columns and strengths [rows, most] of each row's strongest entries, falling; where fewer are above 0, zeros.
+
+    begin [rows + 1] is where rows begin among the entries' column [E] and strength [E]; equally strong ones keep their
+    order.
+    """
+    rows = len(begin) - 1
+    columns, values = np.zeros((rows, most), np.int32), np.zeros((rows, most), np.float32)
+    for row in range(rows):
+        held, kept = values[row], columns[row]
+        for n in range(begin[row], begin[row + 1]):
+            place = most
+            while place > 0 and strength[n] > held[place - 1]:
+                place -= 1
+            if place < most:
+                held[place + 1 :] = held[place : most - 1].copy()
+                kept[place + 1 :] = kept[place : most - 1].copy()
+                held[place], kept[place] = strength[n], column[n]
+    return columns, values
 
 
 def _stacked(part: Callable[[int, int], Part], items: int) -> csr_array:
