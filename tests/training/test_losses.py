@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
+from desireline.training.kernels import move_rows
 from desireline.training.losses import WaitingTime, binary_loss, cosine, positive_power, sampled_loss, softmax_loss
 
 
@@ -150,3 +151,16 @@ def test_waits_of_nothing_are_learnt_as_often_as_they_come():
     share = float((gap == 0).double().mean())
     assert head.cdf(torch.zeros(1, 4), torch.zeros(1)).item() == pytest.approx(share, abs=0.01)
     assert float(head.scale) == pytest.approx(1.0, abs=0.1)  # of the others alone
+
+
+def test_rows_that_move_are_those_of_the_plain_formula():
+    torch.manual_seed(0)
+    averages, weights = torch.randn(2, 40, 12)
+    rows, kept = torch.tensor([3, 39, 0, 7]), torch.tensor([0.0, 1.0, 0.5, 0.25])
+    expected = averages.clone()
+    expected[rows] = weights[rows] + (averages[rows] - weights[rows]) * kept[:, None]
+    aside = averages.clone().T.contiguous().T  # laid out otherwise: no kernel
+    move_rows(averages, weights, rows, kept)
+    move_rows(aside, weights, rows, kept)
+    torch.testing.assert_close(averages, expected)
+    torch.testing.assert_close(aside, expected)

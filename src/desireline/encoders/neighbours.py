@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -49,6 +50,9 @@ class Neighbours(nn.Module):
             found: Tensor = _AllMeans.apply(table.weight, self.ids, self.shares, *self._turned)  # type: ignore[no-untyped-call]
             return found
         near, shares = (self.ids, self.shares) if ids is None else (self.ids[ids], self.shares[ids])
+        if table.sparse and near.device.type == "cpu":
+            some: Tensor = _SomeMeans.apply(table.weight, near, shares)  # type: ignore[no-untyped-call]
+            return some
         return F.embedding_bag(near, table.weight, mode="sum", per_sample_weights=shares, sparse=table.sparse)
 
 
@@ -77,3 +81,36 @@ class _AllMeans(torch.autograd.Function):
         owner, begin, back = ctx.saved_tensors
         summed = F.embedding_bag(owner, grads[0].contiguous(), begin, mode="sum", per_sample_weights=back)
         return summed, None, None, None, None, None
+
+
+class _SomeMeans(torch.autograd.Function):
+    """The means of some items. The table's gradient holds each neighbour's row once, where PyTorch's own holds one for
+    each of everybody's neighbours."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, shares: Tensor) -> Tensor:
+        ctx.save_for_backward(ids, shares)
+        ctx.size = table.shape
+        return F.embedding_bag(ids, table, mode="sum", per_sample_weights=shares)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        ids, shares = ctx.saved_tensors
+        rows, place = torch.unique(ids, return_inverse=True)
+        summed = grads[0].new_zeros(len(rows), ctx.size[1])
+        _spread(grads[0].contiguous().numpy(), place.numpy(), shares.numpy(), summed.numpy())
+        whole = torch.sparse_coo_tensor(rows[None].long(), summed, ctx.size, is_coalesced=True, check_invariants=False)
+        return whole, None, None
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _spread(
+    change: NDArray[np.float32], place: NDArray[np.int64], shares: NDArray[np.float32], to: NDArray[np.float32]
+) -> None:  # pragma: no cover
+    """Add each row of `change` [n, d] to its neighbours' rows of `to` at `place` [n, most], by their shares."""
+    for n in range(place.shape[0]):
+        for m in range(place.shape[1]):
+            share, row = shares[n, m], place[n, m]
+            if share != 0:
+                for k in range(change.shape[1]):
+                    to[row, k] += share * change[n, k]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from desireline.training.kernels import move_rows
+
 LEAST = 10  # steps: early on the average follows the weights closely, else it would remember the initialisation
 
 
@@ -67,6 +69,6 @@ class Average:
 
     def _catch_up(self, name: str, rows: Tensor) -> None:
         value, weight, moved = self.values[name], self.weights[name].detach(), self.moved[name]
-        kept = torch.exp(self.logs[self.step] - self.logs[moved[rows]]).to(value.dtype)[:, None]
-        value[rows] = weight[rows] + (value[rows] - weight[rows]) * kept
+        kept = torch.exp(self.logs[self.step] - self.logs[moved[rows]]).to(value.dtype)
+        move_rows(value, weight, rows, kept)
         moved[rows] = self.step

@@ -106,3 +106,22 @@ def across_rows(gradient: Tensor, items: Tensor, lengths: Tensor, factor: Tensor
     unit = items.detach() / lengths[:, None]
     gradient -= unit * (gradient * unit).sum(1, keepdim=True)
     gradient *= factor / lengths[:, None]
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _towards(
+    averages: NDArray[np.float32], weights: NDArray[np.float32], rows: NDArray[np.int64], kept: NDArray[np.float32]
+) -> None:  # pragma: no cover
+    for n in range(len(rows)):
+        average, weight, share = averages[rows[n]], weights[rows[n]], kept[n]
+        for k in range(len(average)):
+            average[k] = weight[k] + (average[k] - weight[k]) * share
+
+
+def move_rows(averages: Tensor, weights: Tensor, rows: Tensor, kept: Tensor) -> None:
+    """Move `rows` [n] of averages [V, d] towards those of weights [V, d], in place: of the way to there a share `kept`
+    [n] is left."""
+    if averages.device.type == "cpu" and averages.dtype == torch.float32 and averages.is_contiguous():
+        _towards(averages.numpy(), weights.detach().contiguous().numpy(), rows.numpy(), kept.numpy())
+        return
+    averages[rows] = weights[rows] + (averages[rows] - weights[rows]) * kept[:, None]
