@@ -59,7 +59,7 @@ def log(path: Path, users: int, items: int) -> Path:
 def fit(folder: Path, row: str) -> dict[str, Any]:
     """Fit one row on the whole log and save it; returns its id and the seconds."""
     from desireline.selection.deploy import deploy
-    from desireline.selection.fit import fitted_again, train_network
+    from desireline.selection.fit import fitted_again, neighbours_settled, train_network
     from desireline.selection.fitted import Fitted, Panel, Source, describe, load, save
     from desireline.selection.panel import fitted_panel, lesson_of
     from desireline.sequences.prepared import prepare
@@ -86,6 +86,7 @@ def fit(folder: Path, row: str) -> dict[str, Any]:
             judge = Ranker([trained(lesson, TREES, SEED)], trends, only_new=False)
         fitted = fitted_panel(task, Panel(sources, judge), stage, schema, "none", SEED)
     elif row == "gru":
+        schema = neighbours_settled(schema, task, stage)
         network, _, _ = train_network(task, row, schema, stage, SEED, planned=1, stop_after=1, checkpoints=None)
         info = describe(
             task,

@@ -15,10 +15,10 @@ from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schem
 from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
 from desireline.selection.deploy import refit
-from desireline.selection.fit import Run, run_baseline, with_neighbours
+from desireline.selection.fit import Run, neighbours_settled, run_baseline
 from desireline.selection.fitted import load, save
 from desireline.selection.panel import panels
-from desireline.sequences.ragged import Sequences
+from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.tasks import TASKS
 from desireline.tasks.interface import Measured
 from desireline.tasks.stages import stages
@@ -81,22 +81,29 @@ def test_a_saved_model_gives_the_figures_that_its_table_has(compared):
 
 
 @pytest.mark.parametrize(
-    ("task", "asked", "moments", "most"),
+    ("task", "asked", "moments", "most", "tie_break"),
     [
-        ("recommend", "auto", [1, 2, 3, 4, 4, 5], 10),
-        ("recommend", "auto", [4, 4, 4, 4, 4, 4], 0),
-        ("recommend", "auto", [4, 4, 5, 5, 5, 5], 10),  # a user's first event follows none of another's
-        ("recommend", "auto", [], 10),
-        ("recommend", 3, [4, 4, 4, 4, 4, 4], 3),
-        ("next_event", "auto", [1, 2, 3, 4, 5, 6], 0),
+        ("recommend", "auto", [1, 2, 3, 4, 4, 5], 10, "event"),  # users of three events each
+        ("recommend", "auto", [4, 4, 4, 4, 4, 5], 0, "event"),
+        ("recommend", "auto", [4, 4, 5, 5, 5, 6], 10, "event"),  # a user's first event follows none of another's
+        ("recommend", "auto", [4, 4, 4, 4, 4, 5], 10, "line"),  # a column orders what shares a moment
+        ("recommend", "auto", [], 0, "event"),
+        ("recommend", 3, [4, 4, 4, 4, 4, 4], 3, "event"),
+        ("next_event", "auto", [1, 2, 3, 4, 5, 6], 0, "event"),
     ],
 )
-def test_neighbours_are_read_where_histories_have_an_order(task, asked, moments, most):
+def test_neighbours_are_read_where_histories_have_an_order(task, asked, moments, most, tie_break):
     offsets = np.array([0, len(moments) // 2, len(moments)])
-    train = Sequences(pl.Series(["a", "b"]), offsets, {"time": np.array(moments, np.int64)})
+    columns = {  # each beside something at the same moment that is no part of a history
+        "time": np.array([[m, m] for m in moments], np.int64).ravel(),
+        "item": np.array([[2, 3] for _ in moments], np.int32).ravel(),
+        "role": np.array([[POSITIVE | TARGET, 0] for _ in moments], np.uint8).ravel(),
+    }
+    train = Sequences(pl.Series(["a", "b"]), 2 * offsets, columns)
     types = {"buy": EventType(roles=["positive", "target"])}
-    schema = Schema(event=EventSpec(constant="buy"), types=types, encoder=EncoderSettings(neighbours=asked))
-    settled = with_neighbours(schema, TASKS[task].teacher, SimpleNamespace(train=train))
+    settings = EncoderSettings(neighbours=asked)
+    schema = Schema(event=EventSpec(constant="buy"), types=types, encoder=settings, tie_break=tie_break)
+    settled = neighbours_settled(schema, TASKS[task].teacher, SimpleNamespace(train=train, from_us=99))
     assert settled.encoder.neighbours == most
     assert schema.encoder.neighbours == asked
 

@@ -18,6 +18,7 @@ from desireline.encoders.embedding import Inputs
 from desireline.schema.model import EncoderSettings
 from desireline.sequences.batches import batches
 from desireline.sequences.ragged import Sequences
+from desireline.tasks.items import unit_items
 from desireline.training import network as module
 from desireline.training.graphs import Replayed
 from desireline.training.network import Network
@@ -92,5 +93,22 @@ def test_hidden_states_are_the_same_by_either_library(monkeypatch):
     network = Network(Inputs(9, 4), "transformer", settings, nn.Identity()).eval()
     places = np.arange(sequences.events)
     found = network.encode(sequences, places)
-    monkeypatch.setattr(module, "fast_products", nullcontext)
+    monkeypatch.setattr(module, "fast_products", lambda device: nullcontext())
     torch.testing.assert_close(found, network.encode(sequences, places), atol=1e-5, rtol=1e-5)
+
+
+def test_items_at_length_one_are_kept_until_weights_change(monkeypatch):
+    settings = EncoderSettings(d_model=8, layers=1, heads=2, length=4)
+    network = Network(Inputs(ITEMS, TYPES), "gru", settings, nn.Identity()).eval()
+    first = unit_items(network)
+    assert unit_items(network) is first
+    with torch.no_grad():
+        network.embedding.items.weight[3] = 1.0
+    changed = unit_items(network)
+    torch.testing.assert_close(changed[3], torch.full((8,), 8**-0.5))
+    torch.testing.assert_close(changed[4], first[4])
+    network.load_state_dict({name: -t for name, t in network.state_dict().items()})
+    torch.testing.assert_close(unit_items(network), -changed)
+    monkeypatch.setattr("desireline.tasks.items.MOST_KEPT", 1)
+    network.kept = None
+    assert unit_items(network) is not unit_items(network)

@@ -12,6 +12,7 @@ from desireline.training import device
 from desireline.training.device import fast_products, is_rounded
 from desireline.training.network import Network
 
+CPU = torch.device("cpu")
 FACTORS = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(5))
 
 
@@ -21,7 +22,7 @@ def precision() -> str:
 
 def test_products_stay_float32():
     left, right = FACTORS
-    with fast_products():
+    with fast_products(CPU):
         assert not is_rounded(left @ right.T, left, right)
 
 
@@ -31,15 +32,34 @@ def test_rounded_factors_are_noticed_and_then_nothing_changes(monkeypatch):
     assert is_rounded(low, left, right)
     before = precision()
     monkeypatch.setattr(device, "_rounds_when_it_may", lambda: True)
-    with fast_products():
+    with fast_products(CPU):
+        assert precision() == before
+
+
+def test_threads_that_cross_leave_what_was_there(monkeypatch):
+    monkeypatch.setattr(device, "_rounds_when_it_may", lambda: False)
+    before = precision()
+    first, second = fast_products(CPU), fast_products(CPU)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert precision() == "bf16"
+    second.__exit__(None, None, None)
+    assert precision() == before
+
+
+def test_another_device_changes_nothing(monkeypatch):
+    monkeypatch.setattr(device, "_rounds_when_it_may", lambda: False)
+    before = precision()
+    with fast_products(torch.device("cuda")):
         assert precision() == before
 
 
 def test_what_held_before_holds_afterwards_whatever_happens(monkeypatch):
     monkeypatch.setattr(device, "_rounds_when_it_may", lambda: False)
     before = precision()
-    with fast_products():
-        with pytest.raises(ZeroDivisionError), fast_products():
+    with fast_products(CPU):
+        with pytest.raises(ZeroDivisionError), fast_products(CPU):
             raise ZeroDivisionError
         assert precision() == "bf16"
     assert precision() == before

@@ -98,13 +98,13 @@ class _SomeMeans(torch.autograd.Function):
         ids, shares = ctx.saved_tensors
         rows, place = torch.unique(ids, return_inverse=True)
         summed = grads[0].new_zeros(len(rows), ctx.size[1])
-        _spread(grads[0].contiguous().numpy(), place.numpy(), shares.numpy(), summed.numpy())
+        _sum_back(grads[0].contiguous().numpy(), place.numpy(), shares.numpy(), summed.numpy())
         whole = torch.sparse_coo_tensor(rows[None].long(), summed, ctx.size, is_coalesced=True, check_invariants=False)
         return whole, None, None
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
-def _spread(
+def _sum_back(
     change: NDArray[np.float32], place: NDArray[np.int64], shares: NDArray[np.float32], to: NDArray[np.float32]
 ) -> None:  # pragma: no cover
     """Add each row of `change` [n, d] to its neighbours' rows of `to` at `place` [n, most], by their shares."""

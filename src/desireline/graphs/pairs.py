@@ -44,7 +44,8 @@ def count_pairs(
 def add_paths(table: csr_array, sums: NDArray[np.float32], share: float, most: int) -> csr_array:
     """table + share · diag(sums) R R with R = table / (sums + 1), diagonal zero, each row's `most` strongest kept.
 
-    Where all paths would be more than PATHS, only the strongest neighbours of each item start some.
+    Where all paths would be more than PATHS, only the strongest neighbours of each item start some. Of equally strong
+    entries at the end of a row those that stand first in the table, or that a path found first, are kept.
     """
     sizes = np.diff(table.indptr).astype(np.int64)
     first = int(sizes.max(initial=0))

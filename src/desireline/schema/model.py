@@ -121,7 +121,8 @@ class EncoderSettings(_Strict):
     neighbours: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
         description="of an item, those that follow it most in all histories, whose mean its vector gains; 0: none; "
-        "auto: 10 for recommend where histories have an order (most events stand at a moment of their own), else none",
+        "auto: 10 for recommend where histories have an order (most of what follows does so at a later moment), else "
+        "none",
     )
     gate: bool = Field(False, description="transformer: scale each branch by a learnt gate of its input (LiGR)")
 
@@ -347,11 +348,16 @@ def parse(raw: object, where: str) -> Schema:
     try:
         return Schema.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, f['loc'])) or 'top level'}: {f['msg'].removeprefix('Value error, ')}"
-            for f in error.errors()
-        )
-        raise SchemaError(f"{where}: {faults}.") from error
+        raise SchemaError(f"{where}: {_faults(error)}.") from error
+
+
+def _faults(error: ValidationError) -> str:
+    """Every fault with its place; of a setting that takes one thing or another, what each would have been."""
+    told: dict[str, list[str]] = {}
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("literal[", "constrained-")))
+        told.setdefault(place or "top level", []).append(fault["msg"].removeprefix("Value error, "))
+    return "; ".join(f"{place}: {', or: '.join(messages)}" for place, messages in told.items())
 
 
 def save(schema: Schema, path: Path) -> None:

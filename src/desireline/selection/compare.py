@@ -29,7 +29,7 @@ from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.adapted import AdaptedRun, adaptation_of, adapted_rows, run_any
 from desireline.selection.analyse import analyse
-from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs, with_neighbours
+from desireline.selection.fit import Job, Run, SeedRun, curves, neighbours_settled, network_row, run_baseline, run_jobs
 from desireline.selection.fitted import Fitted, save, settled_schema
 from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
@@ -73,7 +73,7 @@ def fit(
         adaptation_of(task, [adapt])
     schema, at = task.settled(folder, schema, at, named)
     both, questions = _asked(folder, schema, task, protocol, at)
-    schema = with_neighbours(schema, task.teacher, both[0])
+    schema = neighbours_settled(schema, task.teacher, both[0])
     rows = []
     for name in task.cheapest:
         grid = task.baselines(both[0].prepared, schema)[name][:1]
@@ -107,7 +107,7 @@ def compare(
     say(f"Networks train {path_of(schema.train)}.")
     schema, at = task.settled(folder, schema, at, named)
     both, questions = _asked(folder, schema, task, protocol, at)
-    schema = with_neighbours(schema, task.teacher, both[0])
+    schema = neighbours_settled(schema, task.teacher, both[0])
     seeds = [seed + k for k in range(schema.evaluate.seeds)]
     grids = task.baselines(both[0].prepared, schema)
     runs: list[Run] = []

@@ -112,17 +112,28 @@ class SeedRun:
     seconds: float
 
 
-def with_neighbours(schema: Schema, teacher: Teacher, stage: Stage) -> Schema:
+def neighbours_settled(schema: Schema, teacher: Teacher, stage: Stage) -> Schema:
     """The schema with `neighbours` read off what a stage learns from, where it is auto.
 
-    In a basket everything stands at one moment and nothing follows: where most events come so, there are none.
+    Nothing follows in a basket, whose items share a moment: where most of what comes after something else does so at
+    that thing's moment, or nothing comes after anything, there are no neighbours.
     """
     if schema.encoder.neighbours != "auto":
         return schema
-    time, begin = stage.train["time"], stage.train.offsets[:-1]
-    at_once = np.diff(time, prepend=-1) == 0
-    at_once[begin[begin < len(time)]] = False
-    most = 0 if at_once.sum() > len(time) / 2 else teacher.neighbours
+    most = teacher.default_neighbours
+    if most:
+        histories = training_histories(stage.train, stage.from_us)
+        within = np.ones(len(histories.time), np.bool_)  # what comes after something else
+        begin = histories.offsets[:-1]
+        within[begin[begin < len(within)]] = False
+        at_once = (np.diff(histories.time, prepend=0) == 0)[within] & (schema.tie_break in ("event", "row"))
+        ordered = len(at_once) > 0 and at_once.mean() <= 0.5
+        most = most if ordered else 0
+        say(
+            f"Items gain from the {most} that follow them most (neighbours: auto)."
+            if ordered
+            else "Items gain from no others: histories have hardly an order (neighbours: auto)."
+        )
     return schema.model_copy(update={"encoder": schema.encoder.model_copy(update={"neighbours": most})})
 
 
@@ -148,6 +159,8 @@ def train_network(
 
     checkpoints : a folder for exact resume;  watch : told each epoch's number and validation figure, to be maximised
     """
+    if schema.encoder.neighbours == "auto":
+        raise ValueError("neighbours is auto: neighbours_settled says how many, before a network is made")
     network = new_network(teacher, encoder, schema.encoder, schema.train, stage.prepared, seed)
     train_on = teacher.read(stage.train, schema)
     labels = teacher.labels(train_on, stage.end_us, schema)

@@ -150,7 +150,8 @@ def new_network(
 
 def settings_of(info: dict[str, Any], schema: Schema) -> tuple[EncoderSettings, TrainSettings]:
     """What a network was made with; where it runs is a matter of the present settings."""
-    return EncoderSettings(**info["encoder"]), TrainSettings(**info["train"], device=schema.train.device)
+    encoder = {"neighbours": 0} | info["encoder"]  # models from before that setting had none
+    return EncoderSettings(**encoder), TrainSettings(**info["train"], device=schema.train.device)
 
 
 def taught(task: Task, info: dict[str, Any]) -> Teacher:

@@ -27,7 +27,7 @@ from desireline.core.processes import process_pool
 from desireline.core.progress import progress, say
 from desireline.schema.model import Schema, with_settings
 from desireline.selection.compare import check_encoders, peak_rss_mib, task_named
-from desireline.selection.fit import side_by_side, train_network, with_neighbours
+from desireline.selection.fit import neighbours_settled, side_by_side, train_network
 from desireline.selection.tracking import check_tracking, log_run
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS
@@ -141,7 +141,7 @@ def tune(
     schema, at = task.settled(folder, schema, at, named)
     begun = time.time()
     learnt_from = Search(folder, schema, task_name, encoders[0], protocol, at, seed).validation()
-    schema = with_neighbours(schema, task.teacher, learnt_from)
+    schema = neighbours_settled(schema, task.teacher, learnt_from)
     found: list[dict[str, Any]] = []
     for place, encoder in enumerate(encoders):
         search = Search(folder, schema, task_name, encoder, protocol, at, seed)

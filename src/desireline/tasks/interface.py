@@ -80,7 +80,7 @@ class Teacher(Protocol):
     """What a network learns from, and how it is told that it has learnt enough."""
 
     name: str
-    neighbours: int  # of an item, whom its vector gains from where nobody said how many (`EncoderSettings.neighbours`)
+    default_neighbours: int  # what `neighbours: auto` is where histories have an order
 
     def primary(self, prepared: Prepared) -> str:
         """The metric that chooses."""
@@ -207,7 +207,7 @@ class EventByEvent:
     encoders: tuple[str, ...] = tuple(ENCODERS)
     unasked: Literal["fit", "compare"] = "fit"
     adaptation: Adaptation | None = None
-    neighbours: int = 0
+    default_neighbours: int = 0
 
     def settled(self, folder: Path, schema: Schema, at: datetime, named: bool) -> tuple[Schema, datetime]:
         return schema, at

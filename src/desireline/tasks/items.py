@@ -20,6 +20,7 @@ from desireline.training.losses import binary_loss, cosine, positive_power, samp
 from desireline.training.network import Network
 
 CALIBRATION = 0.75  # t of gBCE, as its authors advise for their data
+MOST_KEPT = 1 << 26  # numbers, a quarter of a gigabyte
 FULL_SOFTMAX_ITEMS = 20_000  # above it `loss: auto` samples negatives
 
 
@@ -128,16 +129,22 @@ class _Softmax(nn.Module):
 
 @torch.inference_mode()
 def unit_items(network: Network) -> Tensor:
-    """[items, d]: every item's vector at length 1."""
-    return F.normalize(network.embedding.item_vectors(), dim=-1)
+    """[items, d]: every item's vector at length 1; kept with the network until its weights change, unless too large."""
+    made = [(p.data_ptr(), p._version) for p in network.embedding.parameters()]
+    if network.kept is None or network.kept[0] != made:
+        units = F.normalize(network.embedding.item_vectors(), dim=-1)
+        if units.numel() > MOST_KEPT:
+            return units
+        network.kept = made, units
+    return network.kept[1]
 
 
-@fast_products()
 @torch.inference_mode()
 def item_scores(network: Network, hidden: Tensor, items: Tensor | None = None) -> NDArray[np.float32]:
     """float32 [Q, items]: cosine of hidden states [Q, d] with every item, padding and unknown included.
 
-    items : what `unit_items` gave, for who asks often: to make it costs as much as to score some users
+    items : what `unit_items` gave, where it is too large to be kept
     """
     items = unit_items(network) if items is None else items
-    return fetched(F.normalize(hidden, dim=-1) @ items.T)
+    with fast_products(hidden.device):
+        return fetched(F.normalize(hidden, dim=-1) @ items.T)

@@ -62,7 +62,7 @@ class Recommend(EventByEvent):
     """See the module."""
 
     name = "recommend"
-    neighbours = 10
+    default_neighbours = 10
 
     @property
     def teacher(self) -> Recommend:

@@ -6,6 +6,7 @@ wants its answer as an array fetches it from there.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -39,35 +40,44 @@ def pays_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bfloat16"
 
 
-@contextmanager
-def fast_products() -> Iterator[None]:
-    """Products of float32 by oneDNN instead of MKL, which multiplies half as fast on AMD's processors.
+_SWITCH = threading.Lock()  # the choice of a library is the whole process's
+_inside: list[str] = []  # what was chosen before, once for each that is inside
 
-    PyTorch asks oneDNN where factors may be rounded to bfloat16. A processor without matrix tiles gains nothing from
-    that, and oneDNN multiplies in float32 there: tried once, and where factors are rounded all stays as it is.
+
+@contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """On a processor products of float32 by oneDNN instead of MKL, which multiplies half as fast on AMD's.
+
+    PyTorch asks oneDNN where factors may be rounded to bfloat16. A processor of Intel's or AMD's kind without matrix
+    tiles gains nothing from that, and oneDNN multiplies in float32 there: tried once, and where factors are rounded all
+    stays as it is. Meanwhile `torch.get_float32_matmul_precision` raises, in whatever thread.
     """
-    if _rounds_when_it_may():
+    if device.type != "cpu" or _rounds_when_it_may():
         yield
         return
-    with _may_round():
+    with _by_onednn():
         yield
 
 
 @contextmanager
-def _may_round() -> Iterator[None]:
+def _by_onednn() -> Iterator[None]:
     products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = products.fp32_precision
-    products.fp32_precision = "bf16"
+    with _SWITCH:
+        _inside.append(_inside[0] if _inside else products.fp32_precision)
+        products.fp32_precision = "bf16"
     try:
         yield
     finally:
-        products.fp32_precision = before
+        with _SWITCH:
+            before = _inside.pop()
+            if not _inside:
+                products.fp32_precision = before
 
 
 @cache
 def _rounds_when_it_may() -> bool:
     left, right = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(0))
-    with _may_round():
+    with _by_onednn():
         return is_rounded(left @ right.T, left, right)
 
 

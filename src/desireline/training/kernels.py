@@ -109,6 +109,55 @@ def across_rows(gradient: Tensor, items: Tensor, lengths: Tensor, factor: Tensor
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
+def _take(
+    hidden: NDArray[np.float32],
+    items: NDArray[np.float32],
+    lengths: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    grad_hidden: NDArray[np.float32],
+    grad_items: NDArray[np.float32],
+) -> float:  # pragma: no cover
+    total, width = 0.0, hidden.shape[1]
+    for token in range(targets.shape[0]):
+        for one in range(targets.shape[1]):
+            item, weight = targets[token, one], weights[token, one]
+            if weight != 0:
+                share, score = weight / lengths[item], np.float32(0)
+                for n in range(width):
+                    score += items[item, n] * hidden[token, n]
+                    grad_hidden[token, n] -= items[item, n] * share
+                    grad_items[item, n] -= hidden[token, n] * weight
+                total += score * share
+    return total
+
+
+def take_targets(
+    hidden: Tensor,
+    items: Tensor,
+    lengths: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    grad_hidden: Tensor,
+    grad_items: Tensor,
+) -> Tensor:
+    """Σ weights · scores [] of the targets [T, M]; both gradients, [T, d] and [V, d], lose those of that sum in place.
+
+    A score is the product of hidden [T, d] with the direction of an item: items [V, d] over lengths [V].
+    """
+    if hidden.device.type == "cpu" and hidden.dtype == torch.float32:
+        h, e, length, target, weight = (
+            tensor.detach().contiguous().numpy() for tensor in (hidden, items, lengths, targets, weights)
+        )
+        return torch.tensor(_take(h, e, length, target, weight, grad_hidden.numpy(), grad_items.numpy())).float()
+    flat = targets.flatten()
+    picked = (items[flat] / lengths[flat, None]).view(*targets.shape, -1)  # [T, M, d]
+    grad_hidden -= (picked * weights[..., None]).sum(1)
+    grad_items.index_add_(0, flat, (hidden[:, None] * weights[..., None]).flatten(0, 1), alpha=-1)
+    return ((picked * hidden[:, None]).sum(-1) * weights).sum()
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def _towards(
     averages: NDArray[np.float32], weights: NDArray[np.float32], rows: NDArray[np.int64], kept: NDArray[np.float32]
 ) -> None:  # pragma: no cover

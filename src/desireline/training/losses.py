@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from desireline.sequences.vocabulary import FIRST
-from desireline.training.kernels import across_rows, exp_and_sum, unit_rows
+from desireline.training.device import fast_products
+from desireline.training.kernels import across_rows, exp_and_sum, take_targets, unit_rows
 
 RARE = 12.0  # logit of a wait of 0 in a log that has none
 LEAST_PIT = 200  # fewer observed waits say too little of how a forecast errs
@@ -43,20 +44,17 @@ class _Softmax(torch.autograd.Function):
         grad_filled, grad_items = torch.empty_like(filled), torch.zeros_like(items)
         scores = _buffer(size * len(table), kind, items.device).view(size, -1)  # one for all chunks
         loss = hidden.new_zeros(())
-        for lo in range(0, len(filled), size):
-            h, kept = filled[lo : lo + size], share[lo : lo + size]
-            torch.mm(h.to(kind), table.T, out=scores)
-            total = exp_and_sum(scores, FIRST, len(items))  # [C]; padding and unknown are no candidates
-            loss += (total.log() * kept).sum()
-            scale = (kept / total)[:, None]
-            grad_filled[lo : lo + size] = (scores @ table).float() * scale
-            grad_items += (scores.T @ (h * scale).to(kind))[: len(items)]
+        with fast_products(items.device):
+            for lo in range(0, len(filled), size):
+                h, kept = filled[lo : lo + size], share[lo : lo + size]
+                torch.mm(h.to(kind), table.T, out=scores)
+                total = exp_and_sum(scores, FIRST, len(items))  # [C]; padding and unknown are no candidates
+                loss += (total.log() * kept).sum()
+                scale = (kept / total)[:, None]
+                grad_filled[lo : lo + size] = (scores @ table).float() * scale
+                grad_items += (scores.T @ (h * scale).to(kind))[: len(items)]
         grad_hidden = grad_filled[:tokens]
-        flat = targets.flatten()
-        picked = (items[flat] / lengths[flat, None]).view(*targets.shape, -1)  # [T, M, d]
-        loss -= ((picked * hidden[:, None]).sum(-1) * weights).sum()
-        grad_hidden -= (picked * weights[..., None]).sum(1)
-        grad_items.index_add_(0, flat, (hidden[:, None] * weights[..., None]).flatten(0, 1), alpha=-1)
+        loss -= take_targets(hidden, items, lengths, targets, weights, grad_hidden, grad_items)
         ctx.save_for_backward(grad_hidden, grad_items, items, lengths)
         return loss
 

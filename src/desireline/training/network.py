@@ -64,6 +64,7 @@ class Network(nn.Module):
         self.length = settings.length
         self.temperature = temperature
         self.low = False  # whether training may read in bfloat16
+        self.kept: tuple[object, Tensor] | None = None  # all items as candidates, and of which weights
         self._replayed: dict[Hashable, Replayed] = {}
 
     def columns(self, sequences: Sequences, index: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -113,17 +114,14 @@ class Network(nn.Module):
     def products(self, events: int) -> AbstractContextManager[None]:
         """What to enter to read, or to learn from, so many events at once: float32 products where they are fastest.
 
-        Encoders that walk event by event make small products, unless rows are many and wide: MKL starts those sooner.
+        Encoders that walk event by event make small products, which MKL starts sooner, unless events × width are many.
         """
         large = self.encoder.layout == "packed" or events * self.encoder.d_model >= LARGE
-        return fast_products() if large else nullcontext()
+        return fast_products(self.embedding.items.weight.device) if large else nullcontext()
 
+    @torch.inference_mode()
     def encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
         """Hidden states [Q, d] right after the events at `places` [Q], from all earlier events that they depend on."""
-        with torch.inference_mode(), self.products(TOKENS):
-            return self._encode(sequences, places)
-
-    def _encode(self, sequences: Sequences, places: NDArray[np.int64]) -> Tensor:
         answer = self._room(len(places))
         owner = np.searchsorted(sequences.offsets, places, side="right") - 1
         order = np.lexsort((places, owner))
@@ -137,15 +135,16 @@ class Network(nn.Module):
         tokens = TOKENS if answer.device.type == "cpu" else TOKENS_ON_CARD
         by_length = np.argsort(needed, kind="stable")
         latest, rolling = by_length[at_once[by_length]], by_length[~at_once[by_length]]
-        for lo, hi in filled(needed[latest], tokens):
-            group = latest[lo:hi]
-            answer[beside(answer, order[first[group]])] = self._latest(sequences, begin[group], needed[group])
-        for lo, hi in filled(np.minimum(needed[rolling], PIECE), tokens):
-            group = rolling[lo:hi]
-            here = order[np.repeat(first[group], asked[group]) + places_within(asked[group])]
-            row = np.repeat(np.arange(len(group)), asked[group])
-            inside = places[here] - begin[group][row]
-            answer[beside(answer, here)] = self._all(sequences, begin[group], needed[group], row, inside)
+        with self.products(min(tokens, int(needed.sum()))):
+            for lo, hi in filled(needed[latest], tokens):
+                group = latest[lo:hi]
+                answer[beside(answer, order[first[group]])] = self._latest(sequences, begin[group], needed[group])
+            for lo, hi in filled(np.minimum(needed[rolling], PIECE), tokens):
+                group = rolling[lo:hi]
+                here = order[np.repeat(first[group], asked[group]) + places_within(asked[group])]
+                row = np.repeat(np.arange(len(group)), asked[group])
+                inside = places[here] - begin[group][row]
+                answer[beside(answer, here)] = self._all(sequences, begin[group], needed[group], row, inside)
         return answer
 
     def _latest(self, sequences: Sequences, begin: Ints, needed: Ints) -> Tensor:

@@ -70,7 +70,7 @@ class Churn:
     encoders: tuple[str, ...] = ("gru",)  # of a few thousand users' silences the others learn no more
     unasked: Literal["fit", "compare"] = "compare"  # trees are the better guess, and only a table knows
     adaptation = OnNextBehaviour()
-    neighbours = 0
+    default_neighbours = 0
 
     @property
     def teacher(self) -> Churn:
