@@ -50,8 +50,8 @@ class Neighbours(nn.Module):
             found: Tensor = _AllMeans.apply(table.weight, self.ids, self.shares, *self._turned)  # type: ignore[no-untyped-call]
             return found
         near, shares = (self.ids, self.shares) if ids is None else (self.ids[ids], self.shares[ids])
-        if table.sparse and near.device.type == "cpu":
-            some: Tensor = _SomeMeans.apply(table.weight, near, shares)  # type: ignore[no-untyped-call]
+        if near.device.type == "cpu":
+            some: Tensor = _SomeMeans.apply(table.weight, near, shares, table.sparse)  # type: ignore[no-untyped-call]
             return some
         return F.embedding_bag(near, table.weight, mode="sum", per_sample_weights=shares, sparse=table.sparse)
 
@@ -84,23 +84,25 @@ class _AllMeans(torch.autograd.Function):
 
 
 class _SomeMeans(torch.autograd.Function):
-    """The means of some items. The table's gradient holds each neighbour's row once, where PyTorch's own holds one for
-    each of everybody's neighbours."""
+    """The means of some items. A sparse gradient of the table holds each neighbour's row once, where PyTorch's own has
+    one for each of everybody's neighbours."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, ids: Tensor, shares: Tensor) -> Tensor:
+    def forward(ctx: Any, table: Tensor, ids: Tensor, shares: Tensor, sparse: bool) -> Tensor:
         ctx.save_for_backward(ids, shares)
-        ctx.size = table.shape
+        ctx.size, ctx.sparse = table.shape, sparse
         return F.embedding_bag(ids, table, mode="sum", per_sample_weights=shares)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         ids, shares = ctx.saved_tensors
-        rows, place = torch.unique(ids, return_inverse=True)
-        summed = grads[0].new_zeros(len(rows), ctx.size[1])
+        rows, place = torch.unique(ids, return_inverse=True) if ctx.sparse else (None, ids.long())
+        summed = grads[0].new_zeros(ctx.size[0] if rows is None else len(rows), ctx.size[1])
         _sum_back(grads[0].contiguous().numpy(), place.numpy(), shares.numpy(), summed.numpy())
-        whole = torch.sparse_coo_tensor(rows[None].long(), summed, ctx.size, is_coalesced=True, check_invariants=False)
-        return whole, None, None
+        if rows is not None:
+            at = rows[None].long()
+            summed = torch.sparse_coo_tensor(at, summed, ctx.size, is_coalesced=True, check_invariants=False)
+        return summed, None, None, None
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)

@@ -114,9 +114,11 @@ class Network(nn.Module):
     def products(self, events: int) -> AbstractContextManager[None]:
         """What to enter to read, or to learn from, so many events at once: float32 products where they are fastest.
 
-        Encoders that walk event by event make small products, which MKL starts sooner, unless events × width are many.
+        Encoders that walk event by event make small products, which MKL starts sooner, unless events × width are many
+        or a step projects what all items gain from others.
         """
-        large = self.encoder.layout == "packed" or events * self.encoder.d_model >= LARGE
+        projects = self.embedding.neighbours is not None and not self.embedding.items.sparse and self.training
+        large = self.encoder.layout == "packed" or events * self.encoder.d_model >= LARGE or projects
         return fast_products(self.embedding.items.weight.device) if large else nullcontext()
 
     @torch.inference_mode()
