@@ -11,12 +11,12 @@ import pytest
 import desireline as dl
 from desireline.core.errors import DataError, ModelError, SettingError, UnknownModelError, UnknownUserError
 from desireline.evaluation.result import Result
-from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema
+from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schema, TrainSettings
 from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
 from desireline.selection.deploy import refit
 from desireline.selection.fit import Run, neighbours_settled, run_baseline
-from desireline.selection.fitted import load, save
+from desireline.selection.fitted import load, save, settings_of
 from desireline.selection.panel import panels
 from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.tasks import TASKS
@@ -85,7 +85,8 @@ def test_a_saved_model_gives_the_figures_that_its_table_has(compared):
     [
         ("recommend", "auto", [1, 2, 3, 4, 4, 5], 10, "event"),  # users of three events each
         ("recommend", "auto", [4, 4, 4, 4, 4, 5], 0, "event"),
-        ("recommend", "auto", [4, 4, 5, 5, 5, 6], 10, "event"),  # a user's first event follows none of another's
+        ("recommend", "auto", [4, 4, 5, 5, 5, 6], 10, "event"),
+        ("recommend", "auto", [4, 4, 4, 5, 5, 6], 0, "event"),  # a user's first event follows nothing
         ("recommend", "auto", [4, 4, 4, 4, 4, 5], 10, "line"),  # a column orders what shares a moment
         ("recommend", "auto", [], 0, "event"),
         ("recommend", 3, [4, 4, 4, 4, 4, 4], 3, "event"),
@@ -119,6 +120,14 @@ def test_what_the_log_said_of_neighbours_stays_with_the_model(tmp_path):
     assert model.fitted.info["encoder"]["neighbours"] == 10
     row = next(row for row in model.result.rows if row.name == "gru")
     assert workspace.evaluate(model.id).rows[0].metrics["NDCG@10"].value == row.metrics["NDCG@10"].value
+
+
+def test_models_from_before_neighbours_read_none():
+    train, encoder = TrainSettings().model_dump(), EncoderSettings().model_dump()
+    older = {"encoder": {name: value for name, value in encoder.items() if name != "neighbours"}, "train": train}
+    del older["train"]["device"]
+    types = {"buy": EventType(roles=["positive", "target"])}
+    assert settings_of(older, Schema(event=EventSpec(constant="buy"), types=types))[0].neighbours == 0
 
 
 def test_a_model_that_reads_neighbours_keeps_them(retail_slice):

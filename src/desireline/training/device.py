@@ -63,7 +63,7 @@ def fast_products(device: torch.device) -> Iterator[None]:
 def _by_onednn() -> Iterator[None]:
     products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     with _SWITCH:
-        _inside.append(_inside[0] if _inside else products.fp32_precision)
+        _inside.append(products.fp32_precision)
         products.fp32_precision = "bf16"
     try:
         yield
