@@ -11,6 +11,7 @@ from desireline.classical.popularity import Popularity, RecentPopularity
 from desireline.classical.users import SessionKNN, TifuKNN
 from desireline.evaluation.queries import Histories, Targets
 from desireline.evaluation.ranking import ranking_metrics
+from desireline.graphs.pairs import strongest
 
 DAY = 86_400_000_000
 ITEMS = 30
@@ -76,6 +77,13 @@ def test_followers_are_the_strongest_of_each_items_row():
             assert not ids[item, len(order) :].any()
             assert not shares[item, len(order) :].any()
         assert not shares[ITEMS].any()
+
+
+def test_equally_strong_entries_keep_their_order():
+    begin, columns = np.array([0, 4, 4, 6]), np.array([7, 5, 9, 2, 3, 4], np.int32)
+    ids, strengths = strongest(begin, columns, np.array([1, 2, 1, 2, 0, 3], np.float32), 3)
+    assert ids.tolist() == [[5, 2, 7], [0, 0, 0], [4, 0, 0]]
+    assert strengths.tolist() == [[2, 2, 1], [0, 0, 0], [3, 0, 0]]
 
 
 def test_what_a_loaded_model_learns_does_not_reach_what_was_saved():

@@ -69,9 +69,7 @@ def _by_onednn() -> Iterator[None]:
         yield
     finally:
         with _SWITCH:
-            before = _inside.pop()
-            if not _inside:
-                products.fp32_precision = before
+            products.fp32_precision = _inside.pop()  # the last to leave, whoever that is, takes what was there first
 
 
 @cache
