@@ -183,6 +183,7 @@ def write(ran: list[dict[str, Any]], begun: dict[str, Any]) -> None:
     notes = [
         "Networks are trained side by side, as many as `side by side` says, whose targets/s and seconds therefore "
         "share the device; equal settings within a set, at most `epochs at most`, early stopping on validation.",
+        "Without neighbours, which any encoder may be lent, but in rows that name them.",
         "NDCG@10 and HR@10: mean and deviation over seeds; `± users`: half the widest 95 % interval over users.",
         "`shuffled`: a network (seed 0) that learnt from and was asked with shuffled histories; `order is worth`: "
         "what it loses of seed 0's NDCG@10.",
