@@ -22,7 +22,7 @@ from desireline.schema.model import (
     Schema,
     TimeSpec,
 )
-from desireline.selection.fit import neighbours_settled, run_baseline, train_network
+from desireline.selection.fit import at_once, neighbours_settled, repeats, run_baseline, train_network
 from desireline.selection.fitted import Fitted, describe, new_network
 from desireline.selection.panel import panels
 from desireline.selection.suspects import Look, look
@@ -155,7 +155,7 @@ def test_the_number_of_workers_and_parts_changes_no_byte(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("poison", POISONS)
 def test_the_item_graph_sees_only_what_lies_before_the_cut(tmp_path, poison):
-    vectors, near, most = [], [], []
+    vectors, near, most, shares = [], [], [], []
     for name, rows in {"clean": log(), "poisoned": POISONS[poison](log())}.items():
         held = open_prepared(prepared(tmp_path, name, rows), SCHEMA)
         histories, items = training_histories(held.before, held.cut_us), len(held.vocabularies["item"])
@@ -163,13 +163,15 @@ def test_the_item_graph_sees_only_what_lies_before_the_cut(tmp_path, poison):
         counted = ItemKNN()
         counted.fit(histories, items)
         near.append(np.stack(counted.followers(3)))
-        learnt_from = whole_log(held, masks_seen=False)
+        learnt_from = whole_log(held, masks_seen=True)
         most.append(neighbours_settled(SCHEMA, TASKS["recommend"], learnt_from).encoder.neighbours)
+        shares.append((repeats(histories), at_once(histories, SCHEMA)))
     assert np.isfinite(vectors[0]).any()
     assert near[0].any()
     np.testing.assert_array_equal(*vectors)
     np.testing.assert_array_equal(*near)
     assert most == [10, 10]
+    assert shares[0] == shares[1]
 
 
 def panels_at_the_cut(tmp_path: Path, name: str, rows: pl.DataFrame) -> dict[str, np.ndarray]:

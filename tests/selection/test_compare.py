@@ -97,16 +97,30 @@ def test_neighbours_are_read_where_histories_have_an_order(task, asked, moments,
     offsets = np.array([0, len(moments) // 2, len(moments)])
     columns = {  # each beside something at the same moment that is no part of a history
         "time": np.array([[m, m] for m in moments], np.int64).ravel(),
-        "item": np.array([[2, 3] for _ in moments], np.int32).ravel(),
+        "item": np.array([[k + 2, 3] for k in range(len(moments))], np.int32).ravel(),
         "role": np.array([[POSITIVE | TARGET, 0] for _ in moments], np.uint8).ravel(),
     }
     train = Sequences(pl.Series(["a", "b"]), 2 * offsets, columns)
     types = {"buy": EventType(roles=["positive", "target"])}
     settings = EncoderSettings(neighbours=asked)
     schema = Schema(event=EventSpec(constant="buy"), types=types, encoder=settings, tie_break=tie_break)
-    settled = neighbours_settled(schema, TASKS[task].teacher, SimpleNamespace(train=train, from_us=99))
+    settled = neighbours_settled(
+        schema, TASKS[task].teacher, SimpleNamespace(train=train, from_us=99, masks_seen=False)
+    )
     assert settled.encoder.neighbours == most
     assert schema.encoder.neighbours == asked
+
+
+@pytest.mark.parametrize(("repeated", "masks_seen", "most"), [(2, False, 10), (3, False, 0), (9, True, 10)])
+def test_neighbours_are_read_where_what_is_asked_is_new(repeated, masks_seen, most):
+    """Two users of ten events with the same ten items, the second of whom repeats one of them."""
+    item = np.concatenate([np.arange(2, 12), np.arange(2, 12)]).astype(np.int32)
+    item[19 - repeated :] = item[19]
+    columns = {"time": np.arange(20), "item": item, "role": np.full(20, POSITIVE | TARGET, np.uint8)}
+    train = Sequences(pl.Series(["a", "b"]), np.array([0, 10, 20]), columns)
+    schema = Schema(event=EventSpec(constant="buy"), types={"buy": EventType(roles=["positive", "target"])})
+    stage = SimpleNamespace(train=train, from_us=99, masks_seen=masks_seen)
+    assert neighbours_settled(schema, TASKS["recommend"], stage).encoder.neighbours == most
 
 
 def test_what_the_log_said_of_neighbours_stays_with_the_model(tmp_path):

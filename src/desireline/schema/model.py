@@ -121,8 +121,8 @@ class EncoderSettings(_Strict):
     neighbours: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
         description="of an item, those that follow it most in all histories, whose mean its vector gains; 0: none; "
-        "auto: 10 for recommend where histories have an order (most of what follows does so at a later moment), else "
-        "none",
+        "auto: 10 for recommend where what is asked is new to the user and histories have an order (most of what "
+        "follows does so at a later moment), else none",
     )
     gate: bool = Field(False, description="transformer: scale each branch by a learnt gate of its input (LiGR)")
 
