@@ -59,8 +59,9 @@ def log(path: Path, users: int, items: int) -> Path:
 def fit(folder: Path, row: str) -> dict[str, Any]:
     """Fit one row on the whole log and save it; returns its id and the seconds."""
     from desireline.selection.deploy import deploy
-    from desireline.selection.fit import fitted_again, neighbours_settled, train_network
+    from desireline.selection.fit import fitted_again, train_network
     from desireline.selection.fitted import Fitted, Panel, Source, describe, load, save
+    from desireline.selection.neighbours import neighbours_settled
     from desireline.selection.panel import fitted_panel, lesson_of
     from desireline.sequences.prepared import prepare
     from desireline.tasks import TASKS

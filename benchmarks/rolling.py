@@ -39,7 +39,8 @@ from desireline.data import online_retail_ii
 from desireline.schema.model import Schema
 from desireline.schema.moment import parse_moment
 from desireline.selection.compare import choose
-from desireline.selection.fit import Job, Run, neighbours_settled, network_row, run_baseline, run_jobs, run_seed
+from desireline.selection.fit import Job, Run, network_row, run_baseline, run_jobs, run_seed
+from desireline.selection.neighbours import neighbours_settled
 from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
 from desireline.tasks.answers import asked_now
@@ -86,7 +87,8 @@ def at_cut(folder: Path, schema: Schema, at: datetime, encoders: Sequence[str]) 
     """All rows at one cut, and which of them `compare` would choose on the validation."""
     task = Recommend()
     validation, test = stages(folder, schema, "temporal", at)
-    both, schema = (validation, within(test, DAYS)), neighbours_settled(schema, task, validation)
+    schema = neighbours_settled(schema, task, validation)
+    both = validation, within(test, DAYS)
     questions = task.questions(both[0], schema), task.questions(both[1], schema)
     runs = [
         run_baseline(task, n, grid, schema, both, questions)

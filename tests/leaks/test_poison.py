@@ -22,8 +22,9 @@ from desireline.schema.model import (
     Schema,
     TimeSpec,
 )
-from desireline.selection.fit import at_once, neighbours_settled, repeats, run_baseline, train_network
+from desireline.selection.fit import run_baseline, train_network
 from desireline.selection.fitted import Fitted, describe, new_network
+from desireline.selection.neighbours import at_once, neighbours_settled, repeats
 from desireline.selection.panel import panels
 from desireline.selection.suspects import Look, look
 from desireline.sequences.prepare import write_prepared

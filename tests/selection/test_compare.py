@@ -15,8 +15,9 @@ from desireline.schema.model import EncoderSettings, EventSpec, EventType, Schem
 from desireline.selection.analyse import _groupings
 from desireline.selection.compare import choose
 from desireline.selection.deploy import refit
-from desireline.selection.fit import Run, neighbours_settled, run_baseline
+from desireline.selection.fit import Run, run_baseline
 from desireline.selection.fitted import load, save, settings_of
+from desireline.selection.neighbours import neighbours_settled
 from desireline.selection.panel import panels
 from desireline.sequences.ragged import POSITIVE, TARGET, Sequences
 from desireline.tasks import TASKS

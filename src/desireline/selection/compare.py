@@ -29,8 +29,9 @@ from desireline.events.store import EventStore
 from desireline.schema.model import Schema
 from desireline.selection.adapted import AdaptedRun, adaptation_of, adapted_rows, run_any
 from desireline.selection.analyse import analyse
-from desireline.selection.fit import Job, Run, SeedRun, curves, neighbours_settled, network_row, run_baseline, run_jobs
+from desireline.selection.fit import Job, Run, SeedRun, curves, network_row, run_baseline, run_jobs
 from desireline.selection.fitted import Fitted, save, settled_schema
+from desireline.selection.neighbours import neighbours_settled
 from desireline.selection.panel import panels
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS, Task

@@ -27,7 +27,8 @@ from desireline.core.processes import process_pool
 from desireline.core.progress import progress, say
 from desireline.schema.model import Schema, with_settings
 from desireline.selection.compare import check_encoders, peak_rss_mib, task_named
-from desireline.selection.fit import neighbours_settled, side_by_side, train_network
+from desireline.selection.fit import side_by_side, train_network
+from desireline.selection.neighbours import neighbours_settled
 from desireline.selection.tracking import check_tracking, log_run
 from desireline.sequences.prepared import iso
 from desireline.tasks import TASKS
